@@ -1,0 +1,54 @@
+"""Agents that learn and act, with Stable-Baselines3's interface.
+
+The table below is all that is imported at first: an agent's module, and torch or Stable-Baselines3 with
+it, is loaded when the agent is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hamiltonian_rl.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.agents.base import Agent
+
+AGENTS: dict[str, tuple[str, str, str]] = {
+    "dqn": ("hamiltonian_rl.agents.dqn", "DQN", "Deep Q-learning: discrete actions, Box or Discrete observations"),
+    "random": ("hamiltonian_rl.agents.random_agent", "RandomAgent", "Uniformly random actions: the floor"),
+    "sb3:a2c": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 A2C: any actions"),
+    "sb3:ddpg": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 DDPG: continuous actions"),
+    "sb3:dqn": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 DQN: discrete actions"),
+    "sb3:ppo": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 PPO: any actions"),
+    "sb3:sac": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 SAC: continuous actions"),
+    "sb3:td3": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 TD3: continuous actions"),
+}
+_EXPORTS = {"DQN": "dqn", "RandomAgent": "random_agent", "SB3Agent": "sb3", "Agent": "base", "Callback": "callbacks"}
+
+
+def agent_class(name: str) -> type[Agent]:
+    """Return the class of an agent.
+
+    Raises:
+        UsageError: There is no such agent; the message names the nearest one.
+    """
+    if name not in AGENTS:
+        raise UsageError(f'There is no agent "{name}". {did_you_mean(name, AGENTS)}')
+    module, class_name, _ = AGENTS[name]
+    found: type[Agent] = getattr(importlib.import_module(module), class_name)
+    return found
+
+
+def make_agent(name: str, env: Any, **arguments: Any) -> Agent:
+    """Make an agent by its name, for instance "dqn" or "sb3:ppo"."""
+    kind = agent_class(name)
+    if algorithm := name.partition(":")[2]:
+        arguments["algorithm"] = algorithm
+    return kind(env, **arguments)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f"hamiltonian_rl.agents.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,74 @@
+"""A progress bar for anything that learns: steps, return, time left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hamiltonian_rl.agents.callbacks import Callback
+
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_FRAMES = 0.1
+
+
+class ProgressBar(Callback):
+    """Shows steps, return and time left; a line every ten seconds where the output is no terminal."""
+
+    def __init__(self, total: int | None = None, console: Console | None = None) -> None:
+        self.total = total
+        self.console = console or Console(stderr=True)
+        self.note = ""
+        self._last = self._started = 0.0
+        self._bar: Progress | None = None
+
+    def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        """Open the bar."""
+        if self.total is None:
+            self.total = self.agent.num_timesteps + int(locals_["total_timesteps"])
+        self._started = self._last = time.monotonic()
+        self._first_step = self.agent.num_timesteps
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("steps  {task.fields[note]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left"),
+            )
+            self._bar = Progress(*columns, console=self.console)
+            self._task = self._bar.add_task("training", total=self.total, note="")
+            self._bar.start()
+
+    def on_step(self) -> bool:
+        """Move the bar, at most ten times a second."""
+        now = time.monotonic()
+        if now - self._last >= (SECONDS_BETWEEN_FRAMES if self._bar else SECONDS_BETWEEN_LINES):
+            self._last = now
+            self._show(now)
+        return True
+
+    def _show(self, now: float) -> None:
+        steps, value = self.agent.num_timesteps, self.agent.mean_episode_return
+        note = f"return {value:.1f}" if value is not None else "return -"
+        note += f"  {self.note}" if self.note else ""
+        if self._bar:
+            self._bar.update(self._task, completed=steps, note=note)
+        elif self.total:
+            done = steps - self._first_step
+            left = (now - self._started) / max(done, 1) * (self.total - steps)
+            self.console.print(f"{steps:,} of {self.total:,} steps  {note}  {left:.0f} s left", highlight=False)
+
+    def close(self) -> None:
+        """Close the bar, also when training was cut off."""
+        if self._bar:
+            self._show(time.monotonic())
+            self._bar.stop()
+            self._bar = None
+
+    def on_training_end(self) -> None:
+        """Close the bar."""
+        self.close()

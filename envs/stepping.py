@@ -1,0 +1,302 @@
+"""One way to step every kind of environment: Gymnasium's single and vector ones, and SB3's VecEnv.
+
+The kinds differ in what they return when an episode ends. `Stepper` hides that and yields the same
+`Transitions` for all: the true next observation, termination and truncation apart, and a mask that
+leaves out the pseudo-step with which a NEXT_STEP vector environment resets. It also checks what comes
+back, because a wrong shape or a NaN is cheap to name here and expensive to find later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from hamiltonian_rl.errors import EnvironmentContractError, UsageError
+
+
+@dataclass
+class Transitions:
+    """One step of ``n`` environments.
+
+    Attributes:
+        observations: What the actions answered to, shape ``(n, ...)``.
+        actions: Shape ``(n, ...)``.
+        rewards: Shape ``(n,)``, float64.
+        next_observations: The true successors, also at the end of an episode, shape ``(n, ...)``.
+        terminated: The successor is terminal; its value is zero.
+        truncated: A limit cut the episode off; the successor's value counts.
+        valid: False for pseudo-steps that only reset an environment.
+        infos: What the environment told besides: one dict an environment where it keeps such.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_observations: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+    infos: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def over(self) -> np.ndarray:
+        """Episodes that ended with this step."""
+        over: np.ndarray = self.terminated | self.truncated
+        return over
+
+
+def is_sb3_vec_env(env: object) -> bool:
+    """Return whether ``env`` is a Stable-Baselines3 VecEnv (told by its methods, without importing it)."""
+    return hasattr(env, "step_async") and hasattr(env, "step_wait") and not isinstance(env, VectorEnv)
+
+
+def env_name(env: Any) -> str:
+    """Return the id that the environment is registered under, or its class."""
+    for candidate in (env, *getattr(env, "envs", [])):
+        spec = getattr(candidate, "spec", None)
+        if spec is not None:
+            return str(spec.id)
+    return type(getattr(env, "unwrapped", env)).__name__
+
+
+class Stepper:
+    """Step any environment and see the same `Transitions`.
+
+    Attributes:
+        env: The environment as it was given.
+        num_envs: Number n of environments in it.
+        observation_space: Of one environment.
+        action_space: Of one environment.
+        observations: What the next actions answer to, shape ``(n, ...)``.
+
+    Raises:
+        UsageError: ``env`` is none of the three kinds.
+        EnvironmentContractError: The environment raised, or returned what Gymnasium does not allow.
+
+    Example:
+        >>> stepper = Stepper(gym.make("CartPole-v1"))
+        >>> stepper.reset(seed=0)
+        >>> step = stepper.step(np.array([1]))
+        >>> step.next_observations.shape, float(step.rewards[0]), bool(step.over[0])
+        ((1, 4), 1.0, False)
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self._seed: int | None = None
+        self.name = env_name(env)
+        if is_sb3_vec_env(env):
+            self.num_envs = int(env.num_envs)
+            self.observation_space, self.action_space = env.observation_space, env.action_space
+            self._reset, self._step = self._reset_vec_env, self._step_vec_env
+        elif isinstance(env, VectorEnv):
+            self.num_envs = env.num_envs
+            self.observation_space = env.single_observation_space
+            self.action_space = env.single_action_space
+            mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+            self._mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+            self._reset, self._step = self._reset_vector, self._step_vector
+        elif isinstance(env, gym.Env):
+            self.num_envs = 1
+            self.observation_space, self.action_space = env.observation_space, env.action_space
+            self._reset, self._step = self._reset_single, self._step_single
+        else:
+            raise UsageError(
+                f"Cannot step a {type(env).__name__}. Expected a gymnasium.Env, a "
+                "gymnasium.vector.VectorEnv or a Stable-Baselines3 VecEnv: make one with "
+                'gymnasium.make("CartPole-v1").'
+            )
+        self.observations = np.zeros((self.num_envs, 0))
+        self.n_steps = 0
+        self._resetting = np.zeros(self.num_envs, bool)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Start new episodes everywhere."""
+        self._resetting = np.zeros(self.num_envs, bool)
+        try:
+            observations = self._reset(seed)
+        except Exception as error:
+            raise self._blame("reset", error) from error
+        self.observations = self._checked_observations(observations, "reset")
+
+    def step(self, actions: np.ndarray) -> Transitions:
+        """Take one step in every environment; where an episode ends, the next one is started."""
+        self.n_steps += 1
+        before = self.observations
+        try:
+            result = self._step(actions)
+        except Exception as error:
+            raise self._blame("step", error) from error
+        observations, rewards, terminated, truncated, successors, infos = result
+        self.observations = self._checked_observations(observations, "step")
+        if successors is not observations:
+            successors = self._checked_observations(successors, "step")
+        else:
+            successors = self.observations
+        rewards = self._checked_rewards(rewards)
+        valid = ~self._resetting
+        over = terminated | truncated
+        if isinstance(self.env, VectorEnv) and self._mode is AutoresetMode.NEXT_STEP:
+            self._resetting = over & valid
+        return Transitions(before, actions, rewards, successors, terminated & valid, truncated & valid, valid, infos)
+
+    def state(self) -> dict[str, Any]:
+        """Return what is kept here between steps; the environment's own state is not part of it."""
+        return {"observations": self.observations, "n_steps": self.n_steps, "resetting": self._resetting}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self.observations, self.n_steps = state["observations"], state["n_steps"]
+        self._resetting = state["resetting"]
+
+    # One reset and one step a kind. Each step returns what comes next, rewards, terminated,
+    # truncated, the true successors, and infos.
+
+    def _reset_single(self, seed: int | None) -> Any:
+        result = self.env.reset(seed=seed)
+        observation, _ = self._unpack(result, 2, "reset")
+        return self._lift(observation)
+
+    def _step_single(self, actions: np.ndarray) -> tuple[Any, ...]:
+        action = actions[0]
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            action = int(action)
+        result = self._unpack(self.env.step(action), 5, "step")
+        observation, reward, terminated, truncated, info = result
+        successors = self._lift(observation)
+        upcoming = successors
+        if terminated or truncated:
+            upcoming = self._reset_single(None)
+        flags = np.array([terminated], bool), np.array([truncated], bool)
+        return upcoming, [reward], *flags, successors, [info]
+
+    def _reset_vector(self, seed: int | None) -> Any:
+        return self._unpack(self.env.reset(seed=seed), 2, "reset")[0]
+
+    def _step_vector(self, actions: np.ndarray) -> tuple[Any, ...]:
+        result = self._unpack(self.env.step(actions), 5, "step")
+        observations, rewards, terminated, truncated, infos = result
+        # Some vector environments hand out the arrays that they go on writing into.
+        terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
+        successors = observations
+        over = terminated | truncated
+        if over.any() and self._mode is not AutoresetMode.NEXT_STEP:
+            successors = np.array(observations)
+            if self._mode is AutoresetMode.SAME_STEP:
+                for index in np.nonzero(over)[0]:
+                    successors[index] = infos["final_obs"][index]
+            else:
+                observations, _ = self.env.reset(options={"reset_mask": over})
+        return observations, rewards, terminated, truncated, successors, []
+
+    def _reset_vec_env(self, seed: int | None) -> Any:
+        if seed is not None:
+            self.env.seed(seed)
+        return self.env.reset()
+
+    def _step_vec_env(self, actions: np.ndarray) -> tuple[Any, ...]:
+        observations, rewards, dones, infos = self._unpack(self.env.step(actions), 4, "step")
+        dones = np.array(dones, bool)
+        truncated = np.array([bool(info.get("TimeLimit.truncated")) for info in infos]) & dones
+        successors = observations
+        if dones.any():
+            successors = np.array(observations)
+            for index in np.nonzero(dones)[0]:
+                successors[index] = infos[index]["terminal_observation"]
+        return observations, rewards, dones & ~truncated, truncated, successors, list(infos)
+
+    # Checks
+
+    def _lift(self, observation: Any) -> Any:
+        if isinstance(observation, dict):
+            return {name: self._lift(part) for name, part in observation.items()}
+        return np.asarray(observation)[None]
+
+    def _unpack(self, result: Any, length: int, call: str) -> tuple[Any, ...]:
+        if not isinstance(result, tuple) or len(result) != length:
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+            expected = {
+                2: "(observation, info)",
+                4: "(observations, rewards, dones, infos)",
+                5: "(observation, reward, terminated, truncated, info)",
+            }[length]
+            raise EnvironmentContractError(
+                f"{self.name}.{call}() returned {got}; expected {expected}. "
+                "Check the environment with gymnasium.utils.env_checker.check_env."
+            )
+        return result
+
+    def _checked_observations(self, observations: Any, call: str) -> np.ndarray:
+        if isinstance(observations, dict):  # composite observations pass through unchecked
+            return observations  # type: ignore[return-value]
+        array = np.array(observations)  # a copy: environments may reuse their buffers
+        expected = (self.num_envs, *(self.observation_space.shape or ()))
+        if array.shape != expected:
+            raise EnvironmentContractError(
+                f"{self.name}.{call}() returned an observation of shape {array.shape[1:]} at step "
+                f"{self.n_steps}; its observation_space says {expected[1:]}. Correct the environment or its space."
+            )
+        self._finite(array, "observation", call)
+        return array
+
+    def _checked_rewards(self, rewards: Any) -> np.ndarray:
+        try:
+            array = np.array(rewards, np.float64).reshape(self.num_envs)
+        except (TypeError, ValueError):
+            raise EnvironmentContractError(
+                f"{self.name}.step() returned the reward {rewards!r} at step {self.n_steps}; "
+                f"expected {self.num_envs} number(s). Correct the environment."
+            ) from None
+        self._finite(array, "reward", "step")
+        return array
+
+    def _finite(self, array: np.ndarray, what: str, call: str) -> None:
+        try:
+            check_finite(array, what)
+        except EnvironmentContractError as error:
+            raise EnvironmentContractError(f"{self.name}.{call}() {error} (at step {self.n_steps}).") from None
+
+    def _blame(self, call: str, error: Exception) -> EnvironmentContractError:
+        if isinstance(error, EnvironmentContractError):
+            return error
+        return EnvironmentContractError(
+            f"{self.name}.{call}() raised {type(error).__name__}: {error} (at step {self.n_steps}). "
+            "The fault lies in the environment, or in an action that it does not accept."
+        )
+
+
+def check_finite(value: Any, what: str) -> None:
+    """Raise where a number, or an array of floats, holds NaN or infinity.
+
+    Raises:
+        EnvironmentContractError: The message names the value.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise EnvironmentContractError(
+            f"returned the {what} {array[~np.isfinite(array)][0]}; expected finite numbers. Correct the environment"
+        )
+
+
+@contextlib.contextmanager
+def blame(env: Any, call: str) -> Iterator[None]:
+    """Turn whatever an environment raises into one sentence that names it.
+
+    Raises:
+        EnvironmentContractError: Something was raised inside.
+    """
+    try:
+        yield
+    except EnvironmentContractError as error:
+        raise EnvironmentContractError(f"{env_name(env)}.{call}() {error}.") from None
+    except Exception as error:
+        raise EnvironmentContractError(
+            f"{env_name(env)}.{call}() raised {type(error).__name__}: {error}. "
+            "The fault lies in the environment, or in an action that it does not accept."
+        ) from error

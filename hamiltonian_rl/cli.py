@@ -1,0 +1,261 @@
+"""The command line, `hrl`. Imports nothing heavy before it is known what is asked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hamiltonian_rl.errors import HamiltonianRLError, UsageError
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.training import TrainingRun
+
+# Plain help: drawing boxes would cost more time than all the rest of `hrl --help`.
+app = typer.Typer(
+    name="hrl",
+    help="Reinforcement learning where every learned answer stands beside its computed truth.",
+    epilog="Start with: hrl train --env CartPole-v1",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EnvSettings = Annotated[
+    list[str] | None, typer.Option("--env-set", metavar="KEY=VALUE", help="Argument of the environment, repeatable.")
+]
+
+
+@app.command(epilog="Example: hrl train --env Acrobot-v1 --seed 1 --set gamma=0.98 --set hidden=128,128")
+def train(
+    env: Annotated[
+        str | None, typer.Option(metavar="ID", help="Gymnasium environment, for instance CartPole-v1 or module:Env-v0.")
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Agent; without it, the one that suits the environment.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Environment steps [default: as tuned, else 100000].")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", min=0, help="Seed of everything random [default: 0].")
+    ] = None,
+    n_envs: Annotated[
+        int | None, typer.Option(metavar="K", min=1, help="Environments stepped together [default: as tuned, else 1].")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Hyper-parameter, repeatable; `hrl list agents` names them."),
+    ] = None,
+    env_settings: EnvSettings = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Repeat a run from its config.toml, bit for bit.")
+    ] = None,
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are kept.")] = Path("runs"),
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly where it stopped.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="cpu|cuda", help="Where to compute [default: cpu].")] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Environment steps between evaluations [default: 1000].")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Threads of the linear algebra [default: 1].")
+    ] = None,
+) -> None:
+    """Train an agent in an environment, and keep everything about it in a run folder.
+
+    Ctrl-C saves a checkpoint; --resume goes on from it, to the same result as if nothing had happened.
+    """
+    from hamiltonian_rl.agents.settings import parse_assignment
+
+    given = {"seed": seed, "device": device, "eval_every": eval_every, "threads": threads}
+    fields = {name: value for name, value in given.items() if value is not None}
+    names = {"--agent": agent, "--n-envs": n_envs, "--set": settings, "--env-set": env_settings, "--env": env}
+    chosen = dict(parse_assignment(text) for text in settings or [])
+    env_chosen = dict(parse_assignment(text) for text in env_settings or [])
+    if resume is not None:
+        _refuse("--resume", {**names, "--config": config, **{f"--{n.replace('_', '-')}": v for n, v in fields.items()}})
+        run = _resumed(resume, steps)
+    elif config is not None:
+        _refuse("--config", names)
+        run = _repeated(config, run_dir, {**fields, **({} if steps is None else {"steps": steps})})
+    elif env is None:
+        raise UsageError("Which environment? For instance: hrl train --env CartPole-v1. `hrl list envs` names them.")
+    else:
+        from hamiltonian_rl.training import resolve, start_run
+
+        resolved = resolve(
+            env, agent=agent, steps=steps, n_envs=n_envs, settings=chosen, env_settings=env_chosen, say=_say, **fields
+        )
+        run = start_run(resolved, run_dir, say=_say, progress=_progress_bar())
+    _execute(run)
+
+
+@app.command(epilog="Example: hrl evaluate runs/CartPole-v1/dqn/0-20260101-120000 --video cartpole.mp4")
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run's folder, a checkpoint, or an SB3 zip.")],
+    env: Annotated[str | None, typer.Option(metavar="ID", help="Environment [default: the run's own].")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Greedy episodes [default: 100; 1 with a picture].")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", min=0, help="Of the start states [default: the run's].")
+    ] = None,
+    env_settings: EnvSettings = None,
+    render: Annotated[bool, typer.Option("--render", help="Show the episodes in a window.")] = False,
+    video: Annotated[Path | None, typer.Option(metavar="FILE.mp4", help="Write the episodes as a video.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="sb3:NAME", help="Algorithm of an SB3 zip, where the file does not tell.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load an SB3 zip, which may run any code: only from people you trust.")
+    ] = False,
+) -> None:
+    """Measure a trained agent over greedy episodes."""
+    from hamiltonian_rl.agents.settings import parse_assignment
+    from hamiltonian_rl.inspection import evaluate_model, open_model
+
+    env_chosen = dict(parse_assignment(text) for text in env_settings or [])
+    opened = open_model(model, env=env, env_settings=env_chosen, algorithm=agent, trust=trust)
+    opened = opened.with_seed(seed)
+    if render and video is not None:
+        raise UsageError("--render and --video exclude each other: one shows, the other records.")
+    count = episodes or (1 if render or video is not None else 100)
+    summary = evaluate_model(opened, count, render=render, video=video, progress=_say)
+    _print_table(f"{opened.agent.name} on {opened.env_id}", summary)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="[envs|agents]", help="What to list.")] = "",
+) -> None:
+    """List environments or agents, with what there is to know about each."""
+    from hamiltonian_rl.inspection import agent_rows, env_rows
+
+    tables = {"envs": ("Environments", env_rows), "agents": ("Agents", agent_rows)}
+    if what and what not in tables:
+        from hamiltonian_rl.errors import did_you_mean
+
+        raise UsageError(f'Cannot list "{what}". {did_you_mean(what, tables)}')
+    for name, (title, rows) in tables.items():
+        if what in ("", name):
+            _print_rows(title, rows())
+
+
+def main() -> None:
+    """Run `hrl`; exit with 0, 1 when a run failed or was stopped, 2 when the call is wrong."""
+    try:
+        app()
+    except UsageError as error:
+        _fail(error, 2)
+    except HamiltonianRLError as error:
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"hrl: {error}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
+
+
+def _refuse(option: str, others: dict[str, Any]) -> None:
+    """Refuse options that an earlier run has already decided."""
+    for name, value in others.items():
+        if value:
+            raise UsageError(f"{name} cannot go with {option}: the earlier run decides it. Leave {name} out.")
+
+
+def _progress_bar() -> Any:
+    from hamiltonian_rl.agents.progress import ProgressBar
+
+    return ProgressBar()
+
+
+def _resumed(path: Path, steps: int | None) -> TrainingRun:
+    from hamiltonian_rl.training import resume_run
+
+    run = resume_run(path, steps=steps, say=_say, progress=_progress_bar())
+    _say(f"Going on with {run.folder.path} from step {run.agent.num_timesteps:,} of {run.config.steps:,}.")
+    if run.resume != "exact":
+        _say(f"Note: {run.resume}.")
+    return run
+
+
+def _repeated(path: Path, run_dir: Path, changes: dict[str, Any]) -> TrainingRun:
+    import dataclasses
+
+    from hamiltonian_rl.training import repeat_config, start_run
+
+    config = dataclasses.replace(repeat_config(path), **changes)
+    return start_run(config, run_dir, say=_say, progress=_progress_bar())
+
+
+def _execute(run: TrainingRun) -> None:
+    _say(f"Training {run.config.agent} on {run.config.env} for {run.config.steps:,} steps, in {run.folder.path}")
+    result = run.execute()
+    if result["status"] == "stopped":
+        _say(
+            f"Stopped at step {result['steps']:,} of {run.config.steps:,}; everything is kept in {run.folder.path}\n"
+            f"Go on with: hrl train --resume {run.folder.path}"
+        )
+        raise SystemExit(1)
+    _print_table(f"{run.config.agent} on {run.config.env}, seed {run.config.seed}", _summary(run, result))
+
+
+def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
+    threshold = result["reward_threshold"]
+
+    def reached(name: str) -> str:
+        if threshold is None:
+            return "the environment has no threshold"
+        if result[f"steps_to_{name}"] is None:
+            return f"not within {result['steps']:,} steps"
+        return f"{result[f'steps_to_{name}']:,} steps, {result[f'seconds_to_{name}']:.1f} CPU seconds"
+
+    return {
+        f"Return, {result['episodes']} greedy episodes": (
+            f"{result['mean_reward']:.2f} ± {result['mean_reward_standard_error']:.2f} (standard error)"
+        ),
+        f"Threshold {'' if threshold is None else f'{threshold:g} '}reached": reached("threshold"),
+        "Solved for good (5 evaluations in a row)": reached("solved_for_good"),
+        "Training": f"{result['steps']:,} steps, {result['training_cpu_seconds']:.1f} CPU seconds",
+        "Run": str(run.folder.path),
+        "Look at it": f"tensorboard --logdir {run.folder.path.parent.parent}",
+        "Measure it again": f"hrl evaluate {run.folder.path}",
+    }
+
+
+def _print_table(title: str, rows: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{title} ({len(rows)})", title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Bellman's equation (Eq. 16-20) as update rules.
+
+Notation: ``r`` reward, ``γ`` discount, ``q`` action values of shape ``(..., A)``, ``a`` actions of
+shape ``(...)``. Every function takes NumPy arrays or torch tensors and returns the same kind.
+
+The optimal action value satisfies ``Q(s, a) = r + γ E[max_a' Q(s', a')]`` (Eq. 19). A learner sees
+one sample of the right-hand side, the *target*; what is missing on the left is the
+*temporal-difference error*. A terminal ``s'`` has value zero; a truncated one has not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or torch.Tensor: the functions use only what both understand
+
+
+def action_value(q: Array, actions: Array) -> Array:
+    """Return ``q[..., a]``, the value of the given actions.
+
+    Args:
+        q: Action values, shape ``(..., A)``.
+        actions: Integer actions, shape ``(...)``.
+
+    Example:
+        >>> action_value(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, 0]))
+        array([2., 3.])
+    """
+    if isinstance(q, np.ndarray):
+        rows = q.reshape(-1, q.shape[-1])
+        return rows[np.arange(len(rows)), actions.reshape(-1)].reshape(actions.shape)
+    return q.gather(-1, actions[..., None]).squeeze(-1)
+
+
+def double_q_value(q_online: Array, q_target: Array) -> Array:
+    """Return the value of the next state by double Q-learning: one network chooses, the other judges.
+
+    ``max_a Q(s', a)`` of a noisy ``Q`` is biased upwards; with two estimates whose errors are not
+    the same, ``Q_target(s', argmax_a Q_online(s', a))`` is not (van Hasselt, Guez, Silver 2016).
+
+    Args:
+        q_online: Action values that choose, shape ``(..., A)``.
+        q_target: Action values that judge, shape ``(..., A)``.
+
+    Example:
+        >>> double_q_value(np.array([[0.0, 1.0]]), np.array([[5.0, 3.0]]))
+        array([3.])
+    """
+    return action_value(q_target, q_online.argmax(-1))
+
+
+def greedy_value(q: Array) -> Array:
+    """Return ``max_a q[..., a]``, the right-hand side of Eq. 18 for tabulated or predicted ``q``.
+
+    Example:
+        >>> greedy_value(np.array([[1.0, 2.0], [3.0, 0.0]]))
+        array([2., 3.])
+    """
+    return action_value(q, q.argmax(-1))
+
+
+def bellman_target(rewards: Array, discounts: Array, next_values: Array) -> Array:
+    """Return one sample of the right-hand side of Eq. 19, ``r + γ V(s')``.
+
+    Args:
+        rewards: Reward of the step, or of the n steps (see `n_step_return`), shape ``(...)``.
+        discounts: ``γ^n``, and zero where the episode terminated. Truncation is not termination:
+            there the discount stays, and the value of the state that the limit cut off counts.
+        next_values: ``V(s')``, shape ``(...)``.
+
+    Example:
+        >>> bellman_target(np.array([1.0, 1.0]), np.array([0.9, 0.0]), np.array([10.0, 10.0]))
+        array([10.,  1.])
+    """
+    return rewards + discounts * next_values
+
+
+def n_step_return(rewards: Array, gamma: float) -> Array:
+    """Return ``Σ_k γ^k r_k`` along the last axis, the first part of an n-step target.
+
+    Example:
+        >>> n_step_return(np.array([[1.0, 1.0, 1.0]]), 0.5)
+        array([1.75])
+    """
+    total = rewards[..., -1]
+    for step in range(rewards.shape[-1] - 2, -1, -1):
+        total = rewards[..., step] + gamma * total
+    return total
+
+
+def huber_slope(error: Array) -> Array:
+    """Return the derivative of Huber's loss with threshold one: the error, clipped to [-1, 1].
+
+    Example:
+        >>> huber_slope(np.array([-3.0, 0.5]))
+        array([-1. ,  0.5])
+    """
+    return error.clip(-1.0, 1.0)
+
+
+def huber(error: Array) -> Array:
+    """Return Huber's loss with threshold one: ``e²/2`` inside, ``|e| - 1/2`` outside.
+
+    Example:
+        >>> huber(np.array([-3.0, 0.5]))
+        array([2.5  , 0.125])
+    """
+    slope = huber_slope(error)
+    return slope * (error - 0.5 * slope)

@@ -1,0 +1,74 @@
+"""Writing TensorBoard events. The only file that imports torch.utils.tensorboard."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from hamiltonian_rl.errors import RunStorageError
+
+
+class TensorBoardSink:
+    """Writes what a `Logger` dumps as TensorBoard events.
+
+    Args:
+        folder: Of the event files; made if it is not there.
+        resume_step: First step of a resumed run. Events at or after it, from before the interruption, are
+            marked as void, so that no step is shown twice.
+
+    Raises:
+        RunStorageError: The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+        self.folder = folder
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=resume_step, flush_secs=10)
+        except OSError as error:
+            raise RunStorageError(f"Cannot write TensorBoard events to {folder}: {error.strerror}.") from error
+
+    def write(self, values: dict[str, Any], step: int) -> None:
+        """Write numbers as scalars; SB3's Figure, Image, Video and HParam by what they hold."""
+        for tag, value in values.items():
+            if isinstance(value, str):
+                self._writer.add_text(tag, value, step)
+            elif isinstance(value, bool | int | float | np.number):
+                self._writer.add_scalar(tag, float(value), step)
+            elif hasattr(value, "hparam_dict"):
+                self.write_hparams(value.hparam_dict, value.metric_dict)
+            elif hasattr(value, "figure"):
+                self._writer.add_figure(tag, value.figure, step, close=value.close)
+            elif hasattr(value, "frames"):
+                self._writer.add_video(tag, value.frames, step, fps=value.fps)
+            elif hasattr(value, "dataformats"):
+                self._writer.add_image(tag, value.image, step, dataformats=value.dataformats)
+            else:
+                self._writer.add_histogram(tag, np.asarray(value), step)
+
+    def write_hparams(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Write hyper-parameters for TensorBoard's HPARAMS page, into this run and not beside it."""
+        plain = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in settings.items()
+        }
+        for summary in hparams(plain, metrics):
+            self._writer.file_writer.add_summary(summary)
+
+    def flush(self) -> None:
+        """Write out what is buffered."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
+
+
+def next_run_folder(root: Path, name: str) -> Path:
+    """Return ``root/name_1``, or with the next free number, as Stable-Baselines3 counts its runs."""
+    taken = [re.fullmatch(rf"{re.escape(name)}_(\d+)", path.name) for path in root.glob(f"{name}_*")]
+    return root / f"{name}_{max((int(match[1]) for match in taken if match), default=0) + 1}"

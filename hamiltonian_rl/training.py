@@ -1,0 +1,413 @@
+"""One training run, from a configuration to a result, with everything kept on the way.
+
+`hrl train` is a thin shell around `resolve` and `TrainingRun`; later experiments use the same two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import threadpoolctl
+
+from hamiltonian_rl.agents import agent_class, make_agent
+from hamiltonian_rl.agents.base import Agent, resolve_device
+from hamiltonian_rl.agents.callbacks import Callback
+from hamiltonian_rl.agents.evaluation import Evaluator, mean_and_error
+from hamiltonian_rl.agents.progress import ProgressBar
+from hamiltonian_rl.agents.settings import make_settings, setting
+from hamiltonian_rl.agents.tuned import tuned_settings
+from hamiltonian_rl.envs.making import env_spec, is_restorable, make_env, make_training_env
+from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, UsageError
+from hamiltonian_rl.tracking.checkpoint import Tree, read_checkpoint
+from hamiltonian_rl.tracking.logger import Logger
+from hamiltonian_rl.tracking.run_folder import RunFolder, read_config
+
+DEFAULT_STEPS = 100_000
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+# Saving takes at most this share of the time, however large the memory of the agent.
+SHARE_FOR_CHECKPOINTS = 0.05
+# Start states of evaluations come from seeds far from any training seed.
+EVALUATION_SEED, FINAL_SEED = 1_000_000, 2_000_000
+SOLVED_STREAK = 5
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a run. Two runs of one configuration on one machine's CPU are equal."""
+
+    env: str = setting("CartPole-v1", "environment id")
+    agent: str = setting("dqn", "agent name")
+    steps: int = setting(DEFAULT_STEPS, "environment steps", least=1)
+    seed: int = setting(0, "seed", least=0)
+    n_envs: int = setting(1, "environments stepped together", least=1)
+    device: str = setting("cpu", "cpu or cuda")
+    threads: int = setting(1, "threads of the linear algebra; results depend on it to the last bit", least=1)
+    eval_every: int = setting(1000, "environment steps between evaluations", least=1)
+    eval_episodes: int = setting(20, "greedy episodes in one evaluation", least=1)
+    final_episodes: int = setting(100, "greedy episodes at the end", least=1)
+    env_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def choose_agent(env_id: str, env_settings: dict[str, Any]) -> tuple[str, str]:
+    """Return the agent that suits an environment's spaces, and the reason in half a sentence."""
+    env = make_env(env_id, settings=env_settings)
+    observations, actions = env.observation_space, env.action_space
+    env.close()
+    image = isinstance(observations, gym.spaces.Box) and len(observations.shape) == 3
+    simple = isinstance(observations, gym.spaces.Box | gym.spaces.Discrete)
+    if isinstance(actions, gym.spaces.Discrete) and simple and not image:
+        return "dqn", "discrete actions"
+    if isinstance(actions, gym.spaces.Box) and simple and not image:
+        return "sb3:sac", "continuous actions"
+    ppo_observations = gym.spaces.Dict | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary
+    ppo_actions = gym.spaces.MultiDiscrete | gym.spaces.MultiBinary | gym.spaces.Discrete | gym.spaces.Box
+    if isinstance(actions, ppo_actions) and (simple or isinstance(observations, ppo_observations)):
+        kinds = f"{type(actions).__name__} actions and {type(observations).__name__} observations"
+        return "sb3:ppo", "image observations" if image else kinds
+    raise UsageError(
+        f"No agent handles the spaces of {env_id}: observations {observations}, actions {actions}. "
+        "Wrap the environment so that they are Box, Discrete, MultiDiscrete, MultiBinary or Dict."
+    )
+
+
+def resolve(
+    env: str,
+    *,
+    agent: str | None = None,
+    steps: int | None = None,
+    n_envs: int | None = None,
+    settings: dict[str, Any] | None = None,
+    env_settings: dict[str, Any] | None = None,
+    say: Say = lambda sentence: None,
+    **others: Any,
+) -> RunConfig:
+    """Fill in what was not given: the agent that suits the spaces, tuned settings, the budget.
+
+    Args:
+        env: Environment id.
+        agent: Agent name; chosen by the environment's spaces unless given.
+        steps: Environment steps; the tuned budget unless given.
+        n_envs: Environments stepped together; the tuned number unless given.
+        settings: Hyper-parameters that differ from the tuned ones.
+        env_settings: Keyword arguments of the environment.
+        say: Is told what was chosen, and why.
+        others: Further fields of `RunConfig`.
+
+    Raises:
+        UsageError: Something is unknown, out of range, or does not fit together.
+    """
+    spec = env_spec(env)
+    if agent is None:
+        agent, reason = choose_agent(env, env_settings or {})
+        say(f"Agent: {agent}, because {env} has {reason}. Others with --agent; `hrl list agents` names them.")
+    kind = agent_class(agent)
+    tuned = tuned_settings(agent, spec.id)
+    budget, copies = tuned.pop("steps", DEFAULT_STEPS), tuned.pop("n_envs", 1)
+    if tuned:
+        shown = ", ".join(f"{name} = {value}" for name, value in tuned.items())
+        say(f"Tuned settings of {agent} for {spec.id}: {shown}.")
+    else:
+        say(f"Settings: the defaults of {agent}; none are tuned for {spec.id}.")
+    if settings:
+        say(f"Set by you: {', '.join(f'{name} = {value}' for name, value in settings.items())}.")
+    config = make_settings_of_run(
+        {
+            **others,
+            "env": env,
+            "agent": agent,
+            "steps": budget if steps is None else steps,
+            "n_envs": copies if n_envs is None else n_envs,
+            "env_settings": env_settings or {},
+            "settings": {**tuned, **(settings or {})},
+        }
+    )
+    return dataclasses.replace(config, settings=kind.resolve_settings(agent, config.settings))
+
+
+def make_settings_of_run(given: dict[str, Any]) -> RunConfig:
+    """Check a configuration as it comes from a file or a command line."""
+    config = make_settings(RunConfig, given, "The run")
+    env_spec(config.env)
+    resolve_device(config.device)
+    return config
+
+
+class Stopped(Exception):
+    """Raised inside the loop, where the agent's state is whole, to leave it."""
+
+
+class TrainingRun(Callback):
+    """A run in its folder: trains, evaluates, keeps checkpoints, and ends with a result.
+
+    Args:
+        config: What to run.
+        folder: Where.
+        checkpoint: Tree of a checkpoint to go on from.
+        say: Is told what a person should know.
+        progress: Shows the progress; None for none.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        *,
+        checkpoint: Tree = None,
+        say: Say = lambda sentence: None,
+        progress: ProgressBar | None = None,
+    ) -> None:
+        self.config, self.folder, self.say, self.progress = config, folder, say, progress
+        native = agent_class(config.agent).native_vector_envs
+        self.resume = (
+            "exact"
+            if is_restorable(config.env, config.n_envs, config.env_settings, native=native)
+            else ("the environment's state cannot be saved: a resumed run starts with a new episode")
+        )
+        env = make_training_env(config.env, config.n_envs, config.env_settings, native=native)
+        self.evaluations: list[dict[str, float]] = []
+        self.seconds = 0.0
+        if checkpoint is None:
+            self.agent = make_agent(config.agent, env, seed=config.seed, device=config.device, **config.settings)
+        else:
+            self.agent = Agent.from_tree(checkpoint, env, config.device)
+            self.evaluations, self.seconds = checkpoint["run"]["evaluations"], checkpoint["run"]["seconds"]
+        self._first_step = self.agent.num_timesteps
+        self._evaluator = Evaluator(config.env, config.env_settings)
+        self._stop_reason: str | None = None
+        self._saved_at = time.monotonic()
+        self._seconds_to_save = 0.0
+        self._clock = 0.0
+
+    def execute(self) -> dict[str, Any]:
+        """Train to the end of the budget and return the result, which is also in ``result.json``.
+
+        Raises:
+            HamiltonianRLError: The run failed; what it had learnt is kept in its folder.
+        """
+        from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
+
+        config = self.config
+        resume_step = self._first_step if self._first_step else None
+        self._sink = TensorBoardSink(self.folder.path, resume_step)
+        if resume_step is None:
+            metrics = {"eval/mean_reward": 0.0, "rollout/ep_rew_mean": 0.0}
+            self._sink.write_hparams({**_flat(dataclasses.asdict(config))}, metrics)
+        self.agent.set_logger(Logger(self._sink))
+        status, error = "finished", None
+        try:
+            with threadpoolctl.threadpool_limits(config.threads), self._stopping_on_signals():
+                try:
+                    self._learn()
+                    self._evaluate_if_due()
+                except Stopped:
+                    status = "stopped"
+                except HamiltonianRLError as caught:
+                    status, error = "failed", caught
+                self._save()
+                result = self._result(status, error)
+        finally:
+            if self.progress:
+                self.progress.close()
+            self._sink.close()
+            self._evaluator.close()
+            self.agent.env.close()
+        self.folder.write_result(result)
+        if error is not None:
+            raise type(error)(f"{error}\nThe run up to step {self.agent.num_timesteps} is kept in {self.folder.path}.")
+        return result
+
+    def _learn(self) -> None:
+        left = self.config.steps - self.agent.num_timesteps
+        if left > 0:
+            callbacks = [self, self.progress] if self.progress else [self]
+            self._clock = time.process_time()
+            self.agent.learn(left, callback=callbacks, reset_num_timesteps=self._first_step == 0)
+            self._stop_clock()
+
+    # Called by the loop
+
+    def on_rollout_start(self) -> None:
+        """Evaluate, save or stop, where one of these is due; the agent's state is whole here."""
+        if self._stop_reason is not None:
+            self._stop_clock()
+            raise Stopped
+        due = time.monotonic() - self._saved_at >= self._seconds_between_saves()
+        if due or self.agent.num_timesteps >= self._next_evaluation():
+            self._stop_clock()
+            self._evaluate_if_due()
+            if due:
+                self._save()
+            self._clock = time.process_time()
+
+    def _stop_clock(self) -> None:
+        """Add the CPU seconds of training since the last start of the clock."""
+        now = time.process_time()
+        self.seconds += now - self._clock
+        self._clock = now
+
+    def _next_evaluation(self) -> int:
+        return (int(self.evaluations[-1]["step"]) // self.config.eval_every + 1 if self.evaluations else 1) * (
+            self.config.eval_every
+        )
+
+    def _evaluate_if_due(self) -> None:
+        step = self.agent.num_timesteps
+        if step < self._next_evaluation():
+            return
+        config = self.config
+        seed = EVALUATION_SEED + 1000 * config.seed + len(self.evaluations)
+        returns = self._evaluator.returns(self.agent, episodes=config.eval_episodes, seed=seed)
+        self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": float(returns.mean())})
+        self._sink.write({"eval/mean_reward": float(returns.mean()), "eval/std_reward": float(returns.std())}, step)
+        if self.progress:
+            self.progress.note = f"evaluation {returns.mean():.1f}"
+
+    def _seconds_between_saves(self) -> float:
+        return max(SECONDS_BETWEEN_CHECKPOINTS, self._seconds_to_save / SHARE_FOR_CHECKPOINTS)
+
+    def _save(self) -> None:
+        start = time.monotonic()
+        self._sink.flush()
+        run = {"config": dataclasses.asdict(self.config), "evaluations": self.evaluations, "seconds": self.seconds}
+        self.folder.write_checkpoint(self.agent.num_timesteps, {**self.agent.to_tree(), "run": run})
+        self._saved_at = time.monotonic()
+        self._seconds_to_save = self._saved_at - start
+
+    @contextlib.contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM stop the run at the next whole state; a second Ctrl-C at once."""
+
+        def stop(number: int, frame: Any) -> None:
+            if self._stop_reason is not None:
+                raise KeyboardInterrupt
+            self._stop_reason = signal.Signals(number).name
+            self.say(f"{self._stop_reason}: saving a checkpoint. Once more to stop at once, without saving.")
+
+        try:
+            previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are somebody else's
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    # The result
+
+    def _result(self, status: str, error: Exception | None) -> dict[str, Any]:
+        config = self.config
+        threshold = env_spec(config.env).reward_threshold
+        result: dict[str, Any] = {
+            "status": status,
+            "env": config.env,
+            "agent": config.agent,
+            "seed": config.seed,
+            "steps": self.agent.num_timesteps,
+            "training_cpu_seconds": self.seconds,
+            "reward_threshold": threshold,
+            **times_to_threshold(self.evaluations, threshold),
+            "evaluations": self.evaluations,
+            "parameters_sha256": parameters_digest(self.agent),
+            "resume": self.resume,
+        }
+        if status == "failed":
+            result["error"] = str(error)
+        if status == "finished":
+            seed = FINAL_SEED + 1000 * config.seed
+            returns = self._evaluator.returns(self.agent, episodes=config.final_episodes, seed=seed)
+            mean, standard_error = mean_and_error(returns)
+            result.update(mean_reward=mean, mean_reward_standard_error=standard_error, episodes=len(returns))
+        return result
+
+
+def times_to_threshold(evaluations: list[dict[str, float]], threshold: float | None) -> dict[str, Any]:
+    """Return steps and CPU seconds to the threshold, and to having solved it for good (five in a row).
+
+    None stands for "never": the run is censored at its length.
+
+    Example:
+        >>> runs = [{"step": 1000, "seconds": 1.0, "mean_reward": 480.0}]
+        >>> times_to_threshold(runs, 475.0)["steps_to_threshold"]
+        1000
+    """
+    result: dict[str, Any] = dict.fromkeys(
+        ("steps_to_threshold", "seconds_to_threshold", "steps_to_solved_for_good", "seconds_to_solved_for_good")
+    )
+    if threshold is None:
+        return result
+    passed = [evaluation["mean_reward"] >= threshold for evaluation in evaluations]
+    for index in range(len(passed)):
+        streak = passed[index : index + SOLVED_STREAK]
+        for name, holds in (("threshold", passed[index]), ("solved_for_good", streak == [True] * SOLVED_STREAK)):
+            if holds and result[f"steps_to_{name}"] is None:
+                result[f"steps_to_{name}"] = int(evaluations[index]["step"])
+                result[f"seconds_to_{name}"] = evaluations[index]["seconds"]
+    return result
+
+
+def parameters_digest(agent: Agent) -> str:
+    """Return a SHA-256 of all learnt parameters: equal digests mean equal agents, to the last bit."""
+    digest = hashlib.sha256()
+    for array in agent.parameter_arrays():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
+    """Make the folder of a new run and the run in it."""
+    folder = RunFolder.create(root, config.env, config.agent, config.seed)
+    folder.write_config(dataclasses.asdict(config))
+    folder.write_provenance()
+    return TrainingRun(config, folder, **arguments)
+
+
+def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> TrainingRun:
+    """Go on with an interrupted run, or with one of its checkpoints.
+
+    Args:
+        path: The run's folder, or a checkpoint file in it.
+        steps: A larger budget than the run began with.
+        arguments: For `TrainingRun`.
+
+    Raises:
+        UsageError: There is no run, or it has reached its budget.
+        CheckpointError: Its checkpoint is damaged; the message offers the one before.
+    """
+    folder = RunFolder.open(path if path.is_dir() else path.parent.parent)
+    file, tree = folder.read_latest_checkpoint() if path.is_dir() else (path, read_checkpoint(path))
+    if not isinstance(tree, dict) or "run" not in tree:
+        raise CheckpointError(f"{file} is no checkpoint of a run.")
+    config = make_settings_of_run(folder.read_config())
+    if steps is not None and steps != config.steps:
+        config = dataclasses.replace(config, steps=steps)
+        folder.write_config(dataclasses.asdict(config))
+    done = tree["loop"]["num_timesteps"]
+    if done >= config.steps:
+        raise UsageError(
+            f"{folder.path} has reached its {config.steps} steps. To train on, give a larger --steps; "
+            f"to see what it learnt: hrl evaluate {folder.path}"
+        )
+    return TrainingRun(config, folder, checkpoint=tree, **arguments)
+
+
+def repeat_config(path: Path) -> RunConfig:
+    """Return the configuration of an earlier run (its folder or its config.toml), checked."""
+    return make_settings_of_run(read_config(path))
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    settings = {f"settings/{name}": value for name, value in config.pop("settings").items()}
+    return {**{name: value for name, value in config.items() if name != "env_settings"}, **settings}
