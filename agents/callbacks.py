@@ -49,6 +49,10 @@ class FunctionCallback(Callback):
         self.function = function
         self.locals: dict[str, Any] = {}
 
+    def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        """Keep what `learn` was called with, "self" among it."""
+        self.locals = locals_
+
     def update_locals(self, locals_: dict[str, Any]) -> None:
         """Keep the loop's variables for the function."""
         self.locals.update(locals_)

@@ -185,6 +185,7 @@ class DQN(Agent):
         observations = self._on_device(self._encode(batch.observations))
         actions, weights = self._on_device(batch.actions), self._on_device(batch.weights)
         targets = self._targets(batch)
+        self._check_finite(float(targets.sum()), "sum of the targets")
         losses, errors = [], []
         rows = self._on_device(np.arange(s.batch_size))
         for update in range(n_updates):
@@ -211,11 +212,7 @@ class DQN(Agent):
 
     def _descend(self) -> None:
         norm = float(self._gradient @ self._gradient) ** 0.5
-        if not norm < float("inf"):
-            raise TrainingError(
-                f"The gradient of the loss is {norm} at step {self.num_timesteps}. Lower learning_rate "
-                f"(now {self.learning_rate:g}) or scale the rewards down."
-            )
+        self._check_finite(norm, "length of the gradient")
         if norm > self.settings.max_grad_norm:
             self._gradient *= self.settings.max_grad_norm / norm
         self.n_updates += 1
@@ -227,6 +224,13 @@ class DQN(Agent):
             step=self.n_updates,
             learning_rate=self.learning_rate,
         )
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not abs(value) < float("inf"):
+            raise TrainingError(
+                f"Learning diverged: the {what} is {value} at step {self.num_timesteps}. Lower learning_rate "
+                f"(now {self.learning_rate:g}) or scale the rewards down."
+            )
 
     def _log(self) -> None:
         self.logger.record("rollout/exploration_rate", self.exploration_rate)

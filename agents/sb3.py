@@ -69,6 +69,7 @@ class SB3Agent(Agent):
     name = "sb3"
     native_vector_envs = False  # SB3 cannot tell a transition from the pseudo-step of a native reset
     model: BaseAlgorithm
+    _n_envs = 1  # of the environment that stands in for none
 
     def __init__(self, env: Any, *, algorithm: str = "ppo", **arguments: Any) -> None:
         self._choose(algorithm)
@@ -206,6 +207,7 @@ class SB3Agent(Agent):
         with _detached(self.model):
             tree = {"model": capture(self.model), "globals": _global_generators()}
         tree["env"] = capture(self.model.env) if self._running else None
+        tree["n_envs"] = self.model.n_envs
         tree["normalization"] = None if normalization is None else capture(normalization.obs_rms)
         return tree
 
@@ -241,6 +243,7 @@ class SB3Agent(Agent):
     def _blank(cls, tree: Any) -> Self:
         agent = cls.__new__(cls)
         agent._choose(tree["agent"].partition(":")[2])
+        agent._n_envs = tree["own"]["n_envs"]
         return agent
 
     @classmethod
@@ -340,8 +343,8 @@ class _SpacesOnly(gym.Env[Any, Any]):
         self.observation_space, self.action_space = agent.observation_space, agent.action_space
 
     @classmethod
-    def vec_env(cls, agent: Agent) -> VecEnv:
-        return DummyVecEnv([lambda: cls(agent)])
+    def vec_env(cls, agent: SB3Agent) -> VecEnv:
+        return DummyVecEnv([lambda: cls(agent)] * agent._n_envs)
 
 
 class GymnasiumVecEnv(VecEnv):

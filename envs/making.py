@@ -57,7 +57,10 @@ def make_env(env_id: str, render_mode: str | None = None, settings: Mapping[str,
     """
     env_spec(env_id)
     try:
-        return gym.make(env_id, render_mode=render_mode, **dict(settings or {}))
+        mode: dict[str, Any] = (
+            {} if render_mode is None else {"render_mode": render_mode}
+        )  # not every environment takes it
+        return gym.make(env_id, **mode, **dict(settings or {}))
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(f"{env_id} needs a package that is not installed: {error}") from error
     except HamiltonianRLError:

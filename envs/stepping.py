@@ -246,6 +246,7 @@ class Stepper:
         return array
 
     def _checked_rewards(self, rewards: Any) -> np.ndarray:
+        self._finite(rewards, "reward", "step")
         try:
             array = np.array(rewards, np.float64).reshape(self.num_envs)
         except (TypeError, ValueError):
@@ -253,10 +254,9 @@ class Stepper:
                 f"{self.name}.step() returned the reward {rewards!r} at step {self.n_steps}; "
                 f"expected {self.num_envs} number(s). Correct the environment."
             ) from None
-        self._finite(array, "reward", "step")
         return array
 
-    def _finite(self, array: np.ndarray, what: str, call: str) -> None:
+    def _finite(self, array: Any, what: str, call: str) -> None:
         try:
             check_finite(array, what)
         except EnvironmentContractError as error:
@@ -277,7 +277,13 @@ def check_finite(value: Any, what: str) -> None:
     Raises:
         EnvironmentContractError: The message names the value.
     """
+    if isinstance(value, dict | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            check_finite(part, what)
+        return
     array = np.asarray(value)
+    if array.dtype.kind == "O":
+        raise EnvironmentContractError(f"returned the {what} {value!r}; expected numbers. Correct the environment")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise EnvironmentContractError(
             f"returned the {what} {array[~np.isfinite(array)][0]}; expected finite numbers. Correct the environment"

@@ -63,6 +63,9 @@ def train(
     eval_every: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Environment steps between evaluations [default: 1000].")
     ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Seconds between checkpoints.")
+    ] = 30.0,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of the linear algebra [default: 1].")
     ] = None,
@@ -80,10 +83,10 @@ def train(
     env_chosen = dict(parse_assignment(text) for text in env_settings or [])
     if resume is not None:
         _refuse("--resume", {**names, "--config": config, **{f"--{n.replace('_', '-')}": v for n, v in fields.items()}})
-        run = _resumed(resume, steps)
+        run = _resumed(resume, steps, checkpoint_every)
     elif config is not None:
         _refuse("--config", names)
-        run = _repeated(config, run_dir, {**fields, **({} if steps is None else {"steps": steps})})
+        run = _repeated(config, run_dir, {**fields, **({} if steps is None else {"steps": steps})}, checkpoint_every)
     elif env is None:
         raise UsageError("Which environment? For instance: hrl train --env CartPole-v1. `hrl list envs` names them.")
     else:
@@ -92,7 +95,7 @@ def train(
         resolved = resolve(
             env, agent=agent, steps=steps, n_envs=n_envs, settings=chosen, env_settings=env_chosen, say=_say, **fields
         )
-        run = start_run(resolved, run_dir, say=_say, progress=_progress_bar())
+        run = start_run(resolved, run_dir, **_arguments(checkpoint_every))
     _execute(run)
 
 
@@ -173,29 +176,29 @@ def _refuse(option: str, others: dict[str, Any]) -> None:
             raise UsageError(f"{name} cannot go with {option}: the earlier run decides it. Leave {name} out.")
 
 
-def _progress_bar() -> Any:
+def _arguments(checkpoint_every: float) -> dict[str, Any]:
     from hamiltonian_rl.agents.progress import ProgressBar
 
-    return ProgressBar()
+    return {"say": _say, "progress": ProgressBar(), "checkpoint_every": checkpoint_every}
 
 
-def _resumed(path: Path, steps: int | None) -> TrainingRun:
+def _resumed(path: Path, steps: int | None, checkpoint_every: float) -> TrainingRun:
     from hamiltonian_rl.training import resume_run
 
-    run = resume_run(path, steps=steps, say=_say, progress=_progress_bar())
+    run = resume_run(path, steps=steps, **_arguments(checkpoint_every))
     _say(f"Going on with {run.folder.path} from step {run.agent.num_timesteps:,} of {run.config.steps:,}.")
     if run.resume != "exact":
         _say(f"Note: {run.resume}.")
     return run
 
 
-def _repeated(path: Path, run_dir: Path, changes: dict[str, Any]) -> TrainingRun:
+def _repeated(path: Path, run_dir: Path, changes: dict[str, Any], checkpoint_every: float) -> TrainingRun:
     import dataclasses
 
     from hamiltonian_rl.training import repeat_config, start_run
 
     config = dataclasses.replace(repeat_config(path), **changes)
-    return start_run(config, run_dir, say=_say, progress=_progress_bar())
+    return start_run(config, run_dir, **_arguments(checkpoint_every))
 
 
 def _execute(run: TrainingRun) -> None:
@@ -208,6 +211,11 @@ def _execute(run: TrainingRun) -> None:
         )
         raise SystemExit(1)
     _print_table(f"{run.config.agent} on {run.config.env}, seed {run.config.seed}", _summary(run, result))
+    _say(
+        f"The run lies in   {run.folder.path}\n"
+        f"Look at it with   tensorboard --logdir {run.folder.path.parent.parent}\n"
+        f"Measure it with   hrl evaluate {run.folder.path}"
+    )
 
 
 def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
@@ -227,9 +235,6 @@ def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
         f"Threshold {'' if threshold is None else f'{threshold:g} '}reached": reached("threshold"),
         "Solved for good (5 evaluations in a row)": reached("solved_for_good"),
         "Training": f"{result['steps']:,} steps, {result['training_cpu_seconds']:.1f} CPU seconds",
-        "Run": str(run.folder.path),
-        "Look at it": f"tensorboard --logdir {run.folder.path.parent.parent}",
-        "Measure it again": f"hrl evaluate {run.folder.path}",
     }
 
 

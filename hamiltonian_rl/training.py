@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from hamiltonian_rl.agents.progress import ProgressBar
 from hamiltonian_rl.agents.settings import make_settings, setting
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import env_spec, is_restorable, make_env, make_training_env
-from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, UsageError
+from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, RunStorageError, UsageError
 from hamiltonian_rl.tracking.checkpoint import Tree, read_checkpoint
 from hamiltonian_rl.tracking.logger import Logger
 from hamiltonian_rl.tracking.run_folder import RunFolder, read_config
@@ -156,6 +157,7 @@ class TrainingRun(Callback):
         checkpoint: Tree of a checkpoint to go on from.
         say: Is told what a person should know.
         progress: Shows the progress; None for none.
+        checkpoint_every: Seconds between checkpoints. Saving never changes what is learnt.
     """
 
     def __init__(
@@ -166,7 +168,9 @@ class TrainingRun(Callback):
         checkpoint: Tree = None,
         say: Say = lambda sentence: None,
         progress: ProgressBar | None = None,
+        checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS,
     ) -> None:
+        self._checkpoint_every = checkpoint_every
         self.config, self.folder, self.say, self.progress = config, folder, say, progress
         native = agent_class(config.agent).native_vector_envs
         self.resume = (
@@ -182,7 +186,7 @@ class TrainingRun(Callback):
         else:
             self.agent = Agent.from_tree(checkpoint, env, config.device)
             self.evaluations, self.seconds = checkpoint["run"]["evaluations"], checkpoint["run"]["seconds"]
-        self._first_step = self.agent.num_timesteps
+        self._resumed_at = None if checkpoint is None else self.agent.num_timesteps
         self._evaluator = Evaluator(config.env, config.env_settings)
         self._stop_reason: str | None = None
         self._saved_at = time.monotonic()
@@ -195,44 +199,61 @@ class TrainingRun(Callback):
         Raises:
             HamiltonianRLError: The run failed; what it had learnt is kept in its folder.
         """
+        try:
+            with threadpoolctl.threadpool_limits(self.config.threads), self._stopping_on_signals():
+                self._open_log()
+                status, error = self._outcome(self._train)
+                if error is None or not isinstance(error, RunStorageError):
+                    _, error = self._outcome(self._save, error)
+                result = self._result("failed" if error else status, error)
+                _, error = self._outcome(lambda: self.folder.write_result(result), error)
+        finally:
+            self._close()
+        if error is not None:
+            kept = self.folder.checkpoints()
+            what = f"The last checkpoint is {kept[-1]}" if kept else "No checkpoint could be written"
+            raise type(error)(f"{error}\nThe run ended at step {self.agent.num_timesteps:,}. {what}.") from error
+        return result
+
+    def _outcome(
+        self, action: Callable[[], None], error: HamiltonianRLError | None = None
+    ) -> tuple[str, HamiltonianRLError | None]:
+        """Do something that may be stopped or fail; return how it went, and the first error."""
+        try:
+            action()
+        except Stopped:
+            return "stopped", error
+        except HamiltonianRLError as caught:
+            return "failed", error or caught
+        return "finished", error
+
+    def _open_log(self) -> None:
         from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
 
-        config = self.config
-        resume_step = self._first_step if self._first_step else None
-        self._sink = TensorBoardSink(self.folder.path, resume_step)
-        if resume_step is None:
+        # What was logged at the checkpoint's own step came before it; what came after is void.
+        self._sink = TensorBoardSink(self.folder.path, None if self._resumed_at is None else self._resumed_at + 1)
+        if self._resumed_at is None:
             metrics = {"eval/mean_reward": 0.0, "rollout/ep_rew_mean": 0.0}
-            self._sink.write_hparams({**_flat(dataclasses.asdict(config))}, metrics)
+            self._sink.write_hparams(_flat(dataclasses.asdict(self.config)), metrics)
         self.agent.set_logger(Logger(self._sink))
-        status, error = "finished", None
-        try:
-            with threadpoolctl.threadpool_limits(config.threads), self._stopping_on_signals():
-                try:
-                    self._learn()
-                    self._evaluate_if_due()
-                except Stopped:
-                    status = "stopped"
-                except HamiltonianRLError as caught:
-                    status, error = "failed", caught
-                self._save()
-                result = self._result(status, error)
-        finally:
-            if self.progress:
-                self.progress.close()
-            self._sink.close()
-            self._evaluator.close()
-            self.agent.env.close()
-        self.folder.write_result(result)
-        if error is not None:
-            raise type(error)(f"{error}\nThe run up to step {self.agent.num_timesteps} is kept in {self.folder.path}.")
-        return result
+
+    def _close(self) -> None:
+        if self.progress:
+            self.progress.close()
+        self.agent.logger.close()
+        self._evaluator.close()
+        self.agent.env.close()
+
+    def _train(self) -> None:
+        self._learn()
+        self._evaluate_if_due()
 
     def _learn(self) -> None:
         left = self.config.steps - self.agent.num_timesteps
         if left > 0:
             callbacks = [self, self.progress] if self.progress else [self]
             self._clock = time.process_time()
-            self.agent.learn(left, callback=callbacks, reset_num_timesteps=self._first_step == 0)
+            self.agent.learn(left, callback=callbacks, reset_num_timesteps=self._resumed_at is None)
             self._stop_clock()
 
     # Called by the loop
@@ -274,7 +295,7 @@ class TrainingRun(Callback):
             self.progress.note = f"evaluation {returns.mean():.1f}"
 
     def _seconds_between_saves(self) -> float:
-        return max(SECONDS_BETWEEN_CHECKPOINTS, self._seconds_to_save / SHARE_FOR_CHECKPOINTS)
+        return max(self._checkpoint_every, self._seconds_to_save / SHARE_FOR_CHECKPOINTS)
 
     def _save(self) -> None:
         start = time.monotonic()
@@ -369,9 +390,13 @@ def parameters_digest(agent: Agent) -> str:
 def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
     """Make the folder of a new run and the run in it."""
     folder = RunFolder.create(root, config.env, config.agent, config.seed)
-    folder.write_config(dataclasses.asdict(config))
-    folder.write_provenance()
-    return TrainingRun(config, folder, **arguments)
+    try:
+        folder.write_config(dataclasses.asdict(config))
+        folder.write_provenance()
+        return TrainingRun(config, folder, **arguments)
+    except HamiltonianRLError:
+        shutil.rmtree(folder.path, ignore_errors=True)  # nothing has run: leave no empty run behind
+        raise
 
 
 def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> TrainingRun:
@@ -386,6 +411,8 @@ def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> Tra
         UsageError: There is no run, or it has reached its budget.
         CheckpointError: Its checkpoint is damaged; the message offers the one before.
     """
+    if not path.exists():
+        raise UsageError(f"There is no run {path}. Runs look like runs/CartPole-v1/dqn/0-...")
     folder = RunFolder.open(path if path.is_dir() else path.parent.parent)
     file, tree = folder.read_latest_checkpoint() if path.is_dir() else (path, read_checkpoint(path))
     if not isinstance(tree, dict) or "run" not in tree:

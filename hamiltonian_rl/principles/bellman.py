@@ -90,22 +90,25 @@ def n_step_return(rewards: Array, gamma: float) -> Array:
     return total
 
 
-def huber_slope(error: Array) -> Array:
-    """Return the derivative of Huber's loss with threshold one: the error, clipped to [-1, 1].
+def huber_slope(error: Array, threshold: float = 1.0) -> Array:
+    """Return the derivative of Huber's loss: the error, clipped to ``[-threshold, threshold]``.
+
+    Where targets are random, the squared loss settles at their mean, which is Bellman's value; Huber's
+    loss settles between mean and median, which is not. An infinite threshold gives the squared loss.
 
     Example:
         >>> huber_slope(np.array([-3.0, 0.5]))
         array([-1. ,  0.5])
     """
-    return error.clip(-1.0, 1.0)
+    return error.clip(-threshold, threshold)
 
 
-def huber(error: Array) -> Array:
-    """Return Huber's loss with threshold one: ``e²/2`` inside, ``|e| - 1/2`` outside.
+def huber(error: Array, threshold: float = 1.0) -> Array:
+    """Return Huber's loss: ``e²/2`` inside the threshold t, ``t (|e| - t/2)`` outside.
 
     Example:
         >>> huber(np.array([-3.0, 0.5]))
         array([2.5  , 0.125])
     """
-    slope = huber_slope(error)
+    slope = huber_slope(error, threshold)
     return slope * (error - 0.5 * slope)

@@ -123,6 +123,8 @@ def _restored(current: Any, tree: Tree, misfits: list[str], where: str) -> Any:
     if kind == "object" and isinstance(getattr(current, "__dict__", None), dict):
         attributes = vars(current)
         for name, item in data.items():
+            if item == OPAQUE:
+                continue
             attributes[name] = _restored(attributes.get(name), item, misfits, f"{where}.{name}")
         return current
     misfits.append(where)
@@ -165,7 +167,11 @@ def _restored_items(current: Any, data: Any, misfits: list[str], where: str) -> 
 def _restored_dict(current: Any, data: Any, misfits: list[str], where: str) -> Any:
     known = {} if current is None else current
     pairs = [(_restored(None, key, misfits, where), item) for key, item in data if key != OPAQUE]
-    restored = {key: _restored(known.get(key), item, misfits, f"{where}[{key!r}]") for key, item in pairs}
+    restored = {
+        key: _restored(known.get(key), item, misfits, f"{where}[{key!r}]")
+        for key, item in pairs
+        if item != OPAQUE or key in known
+    }
     if len(pairs) == len(data):  # with keys that could not be written down, nothing may be removed
         known.clear()
     known.update(restored)

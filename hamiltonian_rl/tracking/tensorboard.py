@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +30,35 @@ class TensorBoardSink:
 
     def __init__(self, folder: Path, resume_step: int | None = None) -> None:
         self.folder = folder
-        try:
+        _silence_writer_threads()
+        with self._storage():
             self._writer = SummaryWriter(str(folder), purge_step=resume_step, flush_secs=10)
-        except OSError as error:
-            raise RunStorageError(f"Cannot write TensorBoard events to {folder}: {error.strerror}.") from error
 
     def write(self, values: dict[str, Any], step: int) -> None:
-        """Write numbers as scalars; SB3's Figure, Image, Video and HParam by what they hold."""
-        for tag, value in values.items():
-            if isinstance(value, str):
-                self._writer.add_text(tag, value, step)
-            elif isinstance(value, bool | int | float | np.number):
-                self._writer.add_scalar(tag, float(value), step)
-            elif hasattr(value, "hparam_dict"):
-                self.write_hparams(value.hparam_dict, value.metric_dict)
-            elif hasattr(value, "figure"):
-                self._writer.add_figure(tag, value.figure, step, close=value.close)
-            elif hasattr(value, "frames"):
-                self._writer.add_video(tag, value.frames, step, fps=value.fps)
-            elif hasattr(value, "dataformats"):
-                self._writer.add_image(tag, value.image, step, dataformats=value.dataformats)
-            else:
-                self._writer.add_histogram(tag, np.asarray(value), step)
+        """Write numbers as scalars; SB3's Figure, Image, Video and HParam by what they hold.
+
+        Raises:
+            RunStorageError: The disk is full, or the folder is gone.
+        """
+        with self._storage():
+            for tag, value in values.items():
+                self._write_one(tag, value, step)
+
+    def _write_one(self, tag: str, value: Any, step: int) -> None:
+        if isinstance(value, str):
+            self._writer.add_text(tag, value, step)
+        elif isinstance(value, bool | int | float | np.number):
+            self._writer.add_scalar(tag, float(value), step)
+        elif hasattr(value, "hparam_dict"):
+            self.write_hparams(value.hparam_dict, value.metric_dict)
+        elif hasattr(value, "figure"):
+            self._writer.add_figure(tag, value.figure, step, close=value.close)
+        elif hasattr(value, "frames"):
+            self._writer.add_video(tag, value.frames, step, fps=value.fps)
+        elif hasattr(value, "dataformats"):
+            self._writer.add_image(tag, value.image, step, dataformats=value.dataformats)
+        else:
+            self._writer.add_histogram(tag, np.asarray(value), step)
 
     def write_hparams(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
         """Write hyper-parameters for TensorBoard's HPARAMS page, into this run and not beside it."""
@@ -56,16 +66,45 @@ class TensorBoardSink:
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in settings.items()
         }
-        for summary in hparams(plain, metrics):
-            self._writer.file_writer.add_summary(summary)
+        with self._storage():
+            for summary in hparams(plain, metrics):
+                self._writer.file_writer.add_summary(summary)
 
     def flush(self) -> None:
-        """Write out what is buffered."""
-        self._writer.flush()
+        """Write out what is buffered.
+
+        Raises:
+            RunStorageError: The disk is full, or the folder is gone.
+        """
+        with self._storage():
+            self._writer.flush()
 
     def close(self) -> None:
-        """Flush and close the file."""
-        self._writer.close()
+        """Flush and close the file; what cannot be written any more has been reported before."""
+        with contextlib.suppress(OSError):
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _storage(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunStorageError(
+                f"Cannot write TensorBoard events to {self.folder}: {error.strerror or error}. "
+                "Free space or choose another folder."
+            ) from error
+
+
+def _silence_writer_threads() -> None:
+    """Keep TensorBoard's writer thread from printing a traceback: its error is raised again by the next write."""
+    previous = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not (isinstance(arguments.exc_value, OSError) and "AsyncWriter" in type(arguments.thread).__name__):
+            previous(arguments)
+
+    if getattr(previous, "__name__", "") != "hook":
+        threading.excepthook = hook
 
 
 def next_run_folder(root: Path, name: str) -> Path:
