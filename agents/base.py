@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,6 +12,8 @@ import gymnasium as gym
 import numpy as np
 
 from hamiltonian_rl.agents.callbacks import Callbacks, as_callbacks
+from hamiltonian_rl.agents.device import resolve_device
+from hamiltonian_rl.agents.episodes import EpisodeCounter
 from hamiltonian_rl.agents.settings import make_settings
 from hamiltonian_rl.agents.spaces import space_from_tree, space_to_tree
 from hamiltonian_rl.envs.stepping import Stepper, Transitions
@@ -69,15 +70,11 @@ class Agent(ABC):
         root = np.random.SeedSequence(self.seed)
         self._rng, self._predict_rng = (np.random.default_rng(s) for s in root.spawn(2))
         self.num_timesteps = 0
-        self.episodes = 0
+        self._episodes = EpisodeCounter()
         self._total_timesteps = 0
         self._running = False  # an episode is under way in the environment
         self._seeded = False  # the environment has had its seed
         self._env_state: Tree = None
-        self._recent_returns: deque[float] = deque(maxlen=100)
-        self._recent_lengths: deque[int] = deque(maxlen=100)
-        self._returns = np.zeros(0)
-        self._lengths = np.zeros(0, int)
         self._build()
 
     def _make_settings(self, given: dict[str, Any]) -> Any:
@@ -207,15 +204,13 @@ class Agent(ABC):
 
     def _begin(self, total_timesteps: int, reset_num_timesteps: bool, tb_log_name: str | None) -> None:
         if reset_num_timesteps:
-            self.num_timesteps = self.episodes = 0
-            self._recent_returns.clear()
-            self._recent_lengths.clear()
+            self.num_timesteps = 0
+            self._episodes = EpisodeCounter()
         self._open_log(tb_log_name, reset_num_timesteps)
         self._total_timesteps = self.num_timesteps + int(total_timesteps)
         self._clock = (time.perf_counter(), self.num_timesteps)
         if reset_num_timesteps or not self._running:
-            n_envs = self.stepper.num_envs
-            self._returns, self._lengths = np.zeros(n_envs), np.zeros(n_envs, int)
+            self._episodes.start(self.stepper.num_envs)
             self._prepare()
             self.stepper.reset(seed=None if self._seeded else self.seed + self.num_timesteps)
             self._running = self._seeded = True
@@ -234,7 +229,8 @@ class Agent(ABC):
         callbacks.rollout_start()
         actions = self._explore(self.stepper.observations)
         step = self.stepper.step(actions)
-        finished = self._count(step)
+        self.num_timesteps += int(step.valid.sum())
+        finished = self._episodes.count(step)
         self._learn_from(step)
         go_on = callbacks.step(
             {
@@ -254,26 +250,10 @@ class Agent(ABC):
             self._dump_log()
         return go_on
 
-    def _count(self, step: Transitions) -> int:
-        """Count steps and episodes; return how many episodes ended."""
-        self.num_timesteps += int(step.valid.sum())
-        self._returns += step.rewards * step.valid
-        self._lengths += step.valid
-        over = step.over
-        if not over.any():
-            return 0
-        self._recent_returns.extend(self._returns[over].tolist())
-        self._recent_lengths.extend(self._lengths[over].tolist())
-        self._returns[over] = 0.0
-        self._lengths[over] = 0
-        finished = int(over.sum())
-        self.episodes += finished
-        return finished
-
     def _dump_log(self) -> None:
         seconds, steps = time.perf_counter() - self._clock[0], self.num_timesteps - self._clock[1]
-        self.logger.record("rollout/ep_rew_mean", float(np.mean(self._recent_returns)))
-        self.logger.record("rollout/ep_len_mean", float(np.mean(self._recent_lengths)))
+        self.logger.record("rollout/ep_rew_mean", self._episodes.mean_return)
+        self.logger.record("rollout/ep_len_mean", self._episodes.mean_length)
         self.logger.record("time/episodes", self.episodes)
         self.logger.record("time/fps", int(steps / max(seconds, 1e-9)))
         self.logger.record("time/time_elapsed", int(seconds))
@@ -282,9 +262,14 @@ class Agent(ABC):
         self.logger.dump(self.num_timesteps)
 
     @property
+    def episodes(self) -> int:
+        """Training episodes finished so far."""
+        return self._episodes.finished
+
+    @property
     def mean_episode_return(self) -> float | None:
         """Mean return of the last 100 finished training episodes; None before the first."""
-        return float(np.mean(self._recent_returns)) if self._recent_returns else None
+        return self._episodes.mean_return
 
     def predict(
         self,
@@ -391,46 +376,25 @@ class Agent(ABC):
     def _loop_state(self) -> Tree:
         return {
             "num_timesteps": self.num_timesteps,
-            "episodes": self.episodes,
+            "episodes": self._episodes.state(),
             "running": self._running,
             "rng": self._rng.bit_generator.state,
             "predict_rng": self._predict_rng.bit_generator.state,
-            "recent_returns": list(self._recent_returns),
-            "recent_lengths": list(self._recent_lengths),
-            "returns": self._returns,
-            "lengths": self._lengths,
             "stepper": self.stepper.state() if self.env is not None else None,
         }
 
     def _set_loop_state(self, tree: Any) -> None:
-        self.num_timesteps, self.episodes = tree["num_timesteps"], tree["episodes"]
+        self.num_timesteps = tree["num_timesteps"]
+        self._episodes.set_state(tree["episodes"])
         self._rng.bit_generator.state = tree["rng"]
         self._predict_rng.bit_generator.state = tree["predict_rng"]
-        self._recent_returns.extend(tree["recent_returns"])
-        self._recent_lengths.extend(tree["recent_lengths"])
-        self._returns, self._lengths = tree["returns"], tree["lengths"]
-        same_size = self.env is not None and len(self._returns) in (0, self.stepper.num_envs)
+        same_size = self.env is not None and self._episodes.n_envs in (0, self.stepper.num_envs)
         if tree["running"] and same_size and self._restore_env():
             self._running = self._seeded = True
             self.stepper.set_state(tree["stepper"])
 
     def _restore_env(self) -> bool:
         return restore(self.env, self._env_state)
-
-
-def resolve_device(device: str) -> str:
-    """Return "cpu" or a CUDA device that exists; "auto" is the CPU, which is faster at these sizes."""
-    if device in ("auto", "cpu"):
-        return "cpu"
-    import torch
-
-    if device.split(":")[0] != "cuda":
-        raise UsageError(f'device = "{device}" is unknown; expected "cpu", "cuda" or "cuda:1".')
-    count = torch.cuda.device_count()
-    index = device.partition(":")[2] or "0"
-    if not index.isdigit() or int(index) >= count:
-        raise UsageError(f'device = "{device}" is not there: torch sees {count} CUDA devices. Use --device cpu.')
-    return f"cuda:{index}"
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import random
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -29,10 +27,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.callbacks import Callbacks, as_callbacks
-from hamiltonian_rl.envs.stepping import Stepper, blame, check_finite
+from hamiltonian_rl.envs.stepping import CheckedEnv, Stepper
 from hamiltonian_rl.errors import CheckpointError, UntrustedFileError, UsageError, did_you_mean
 from hamiltonian_rl.tracking.checkpoint import Tree
-from hamiltonian_rl.tracking.snapshot import capture, restore
+from hamiltonian_rl.tracking.snapshot import capture, capture_global_generators, restore, restore_global_generators
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "a2c": A2C,
@@ -205,7 +203,7 @@ class SB3Agent(Agent):
     def _own_state(self) -> Tree:
         normalization = self.model.get_vec_normalize_env()
         with _detached(self.model):
-            tree = {"model": capture(self.model), "globals": _global_generators()}
+            tree = {"model": capture(self.model), "globals": capture_global_generators()}
         tree["env"] = capture(self.model.env) if self._running else None
         tree["n_envs"] = self.model.n_envs
         tree["normalization"] = None if normalization is None else capture(normalization.obs_rms)
@@ -226,18 +224,10 @@ class SB3Agent(Agent):
         if normalization is not None and tree["normalization"] is not None:
             restore(normalization.obs_rms, tree["normalization"])
         if self._running and tree["env"] is not None and restore(self.model.env, tree["env"]):
-            self._set_global_generators(tree["globals"])
+            restore_global_generators(tree["globals"])
         else:
             self._running = False
             self.model._last_obs = None  # so that the next learn() starts new episodes
-
-    def _set_global_generators(self, tree: Any) -> None:
-        version, internal, gauss = tree["random"]
-        random.setstate((version, tuple(internal), gauss))
-        np.random.set_state(tree["numpy"])  # noqa: NPY002
-        torch.set_rng_state(torch.from_numpy(tree["torch"]))
-        if tree["cuda"] is not None and self.device != "cpu":
-            torch.cuda.set_rng_state(torch.from_numpy(tree["cuda"]), self.device)
 
     @classmethod
     def _blank(cls, tree: Any) -> Self:
@@ -315,25 +305,6 @@ def _whole_states(model: BaseAlgorithm, callbacks: Callbacks) -> Iterator[None]:
         yield
     finally:
         del model.collect_rollouts  # type: ignore[attr-defined]
-
-
-class _Checked(gym.Wrapper[Any, Any, Any, Any]):
-    """Names the environment, the call and the value when an environment raises or returns NaN."""
-
-    def reset(self, **arguments: Any) -> Any:
-        """Reset, checking what comes back."""
-        with blame(self.env, "reset"):
-            observation, info = self.env.reset(**arguments)
-            check_finite(observation, "observation")
-        return observation, info
-
-    def step(self, action: Any) -> Any:
-        """Step, checking what comes back."""
-        with blame(self.env, "step"):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            check_finite(observation, "observation")
-            check_finite(reward, "reward")
-        return observation, reward, terminated, truncated, info
 
 
 class _SpacesOnly(gym.Env[Any, Any]):
@@ -416,7 +387,7 @@ def as_vec_env(env: Any, *, learning: bool = False) -> VecEnv:
 
 
 def _watched(env: gym.Env) -> Monitor:
-    return env if isinstance(env, Monitor) else Monitor(_Checked(env))
+    return env if isinstance(env, Monitor) else Monitor(CheckedEnv(env))
 
 
 def _policy_name(space: gym.Space) -> str:
@@ -461,18 +432,6 @@ def _detached(model: BaseAlgorithm) -> Iterator[None]:
         yield
     finally:
         model.env, model._vec_normalize_env = env, normalization
-
-
-def _global_generators() -> Tree:
-    """Return the state of the process-wide generators that SB3 draws from."""
-    version, internal, gauss = random.getstate()
-    cuda = torch.cuda.get_rng_state().numpy() if torch.cuda.is_available() else None
-    return {
-        "random": [version, list(internal), gauss],
-        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
-        "torch": torch.get_rng_state().numpy(),
-        "cuda": cuda,
-    }
 
 
 def _sb3_algorithm(path: Path) -> str:

@@ -29,7 +29,8 @@ SIBLINGS = {"MountainCar-v0": -100.8, "Acrobot-v1": -76.6}  # what rl-zoo3 publi
 
 def learn(job: tuple[str, str, int, str]) -> dict[str, Any]:
     """Train one method on one environment with one seed; return its result."""
-    from hamiltonian_rl.training import resolve, start_run
+    from hamiltonian_rl.run_config import resolve
+    from hamiltonian_rl.training import start_run
 
     env, agent, seed, folder = job
     return start_run(resolve(env, agent=agent, seed=seed), Path(folder)).execute()

@@ -291,7 +291,7 @@ def check_finite(value: Any, what: str) -> None:
 
 
 @contextlib.contextmanager
-def blame(env: Any, call: str) -> Iterator[None]:
+def _blame(env: Any, call: str) -> Iterator[None]:
     """Turn whatever an environment raises into one sentence that names it.
 
     Raises:
@@ -306,3 +306,22 @@ def blame(env: Any, call: str) -> Iterator[None]:
             f"{env_name(env)}.{call}() raised {type(error).__name__}: {error}. "
             "The fault lies in the environment, or in an action that it does not accept."
         ) from error
+
+
+class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """Names the environment, the call and the value when an environment raises or returns NaN."""
+
+    def reset(self, **arguments: Any) -> Any:
+        """Reset, checking what comes back."""
+        with _blame(self.env, "reset"):
+            observation, info = self.env.reset(**arguments)
+            check_finite(observation, "observation")
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        """Step, checking what comes back."""
+        with _blame(self.env, "step"):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            check_finite(observation, "observation")
+            check_finite(reward, "reward")
+        return observation, reward, terminated, truncated, info

@@ -90,7 +90,8 @@ def train(
     elif env is None:
         raise UsageError("Which environment? For instance: hrl train --env CartPole-v1. `hrl list envs` names them.")
     else:
-        from hamiltonian_rl.training import resolve, start_run
+        from hamiltonian_rl.run_config import resolve
+        from hamiltonian_rl.training import start_run
 
         resolved = resolve(
             env, agent=agent, steps=steps, n_envs=n_envs, settings=chosen, env_settings=env_chosen, say=_say, **fields
@@ -195,7 +196,8 @@ def _resumed(path: Path, steps: int | None, checkpoint_every: float) -> Training
 def _repeated(path: Path, run_dir: Path, changes: dict[str, Any], checkpoint_every: float) -> TrainingRun:
     import dataclasses
 
-    from hamiltonian_rl.training import repeat_config, start_run
+    from hamiltonian_rl.run_config import repeat_config
+    from hamiltonian_rl.training import start_run
 
     config = dataclasses.replace(repeat_config(path), **changes)
     return start_run(config, run_dir, **_arguments(checkpoint_every))

@@ -57,6 +57,31 @@ def restore(obj: Any, tree: Tree) -> bool:
     return not misfits
 
 
+def capture_global_generators() -> Tree:
+    """Return the state of the generators that a whole process shares: Python's, NumPy's, torch's."""
+    import torch
+
+    tree = {
+        "python": _capture(random._inst, {}),  # type: ignore[attr-defined]
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
+        "torch": torch.get_rng_state().numpy(),
+    }
+    if torch.cuda.is_available():
+        tree["cuda"] = [state.numpy() for state in torch.cuda.get_rng_state_all()]
+    return tree
+
+
+def restore_global_generators(tree: Any) -> None:
+    """Put back what `capture_global_generators` returned."""
+    import torch
+
+    _restored(random._inst, tree["python"], [], "")
+    np.random.set_state(tree["numpy"])  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(tree["torch"]))
+    if "cuda" in tree and torch.cuda.device_count() == len(tree["cuda"]):
+        torch.cuda.set_rng_state_all([torch.from_numpy(state) for state in tree["cuda"]])
+
+
 def _capture(value: Any, seen: dict[int, Any]) -> Tree:
     if value is None or isinstance(value, bool | int | float | str):
         return {"is": value}

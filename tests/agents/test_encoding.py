@@ -41,7 +41,17 @@ def test_observations_beyond_finite_bounds_are_not_clipped() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(-INF, INF), (0.0, INF), (-INF, 0.0), (-3.4e38, 3.4e38), (-5.0, 3.4e38), (-1e7, 1e7), (2.0, 2.0)],
+    [
+        (-INF, INF),
+        (0.0, INF),
+        (-INF, 0.0),
+        (-3.4e38, 3.4e38),
+        (-5.0, 3.4e38),
+        (-3.4e38, 5.0),
+        (-1e7, 5.0),
+        (-5.0, 1e7),
+        (2.0, 2.0),
+    ],
     ids=str,
 )
 def test_coordinates_without_an_extent_are_left_untouched(low: float, high: float) -> None:

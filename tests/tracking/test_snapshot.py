@@ -84,7 +84,10 @@ def _build(plan: Any, rng: np.random.Generator, made: list[Any]) -> Any:
             shell[index if kind == "int dict" else f"key {index}"] = item
         else:
             shell.append(item)
-    return tuple(shell) if kind == "tuple" else shell
+    if kind == "tuple":
+        shell = tuple(shell)
+        made.append(shell)
+    return shell
 
 
 def _leaf(kind: str, rng: np.random.Generator) -> Any:
