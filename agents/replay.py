@@ -140,7 +140,7 @@ class ReplayBuffer:
         continues = before != NO_SLOT
         self.link[before[continues]] = slots[continues]
         self.newest[slice(None) if every else step.valid] = np.where(over, NO_SLOT, slots)
-        if self.tree is not None:
+        if self.tree is not None and len(slots):
             self.tree.set(slots, np.full(len(slots), self.largest_priority))
 
     def _take_slots(self, n: int) -> np.ndarray:
@@ -206,7 +206,7 @@ class ReplayBuffer:
     def set_state(self, tree: Any) -> None:
         """Take back what `state` returned, into a ring of the same capacity."""
         self.size, self.position = tree["size"], tree["position"]
-        self.largest_priority, self.newest = tree["largest_priority"], tree["newest"]
+        self.largest_priority, self.newest = tree["largest_priority"], np.array(tree["newest"])
         for name in RING_ARRAYS:
             getattr(self, name)[: self.size] = tree[name]
         if self.tree is not None:

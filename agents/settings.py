@@ -44,7 +44,7 @@ def make_settings(kind: type[SettingsT], given: Mapping[str, Any], owner: str) -
         if name not in fields:
             raise UsageError(f'{owner} has no setting "{name}". {did_you_mean(name, fields)}')
         converted = _convert(value, hints[name])
-        if converted is None and value is not None:
+        if converted is None and not (value is None and type(None) in typing.get_args(hints[name])):
             raise UsageError(f"{owner}: {name} = {value!r} is not {_describe(hints[name])}.")
         _check_bounds(owner, name, converted, fields[name].metadata)
         values[name] = converted
@@ -83,7 +83,7 @@ def _convert(value: Any, hint: Any) -> Any:
     if origin is dict:
         return value if isinstance(value, dict) else None
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if isinstance(value, float) or abs(value) < 2**1023 else None
     if hint is int and isinstance(value, int | float) and not isinstance(value, bool):
         return int(value) if value == value and abs(value) < 2**63 and int(value) == value else None
     return value if type(value) is hint else None
@@ -93,6 +93,8 @@ def _describe(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     if typing.get_origin(hint) is tuple:
         return f"a list, each item {_describe(typing.get_args(hint)[0])} (written 64,64)"
+    if typing.get_origin(hint) is dict:
+        return "a table of names and values"
     if typing.get_args(hint):
         return " or ".join(_describe(arg) for arg in typing.get_args(hint) if arg is not type(None))
     return names.get(hint, str(hint))

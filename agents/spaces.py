@@ -15,23 +15,22 @@ def space_to_tree(space: gym.Space) -> dict[str, Any]:
 
     Example:
         >>> space_to_tree(gym.spaces.Discrete(3))
-        {'kind': 'Discrete', 'n': 3, 'start': 0}
+        {'kind': 'Discrete', 'n': 3, 'start': 0, 'dtype': 'int64'}
         >>> space_from_tree(space_to_tree(gym.spaces.Discrete(3)))
         Discrete(3)
     """
-    kind = type(space).__name__
     if isinstance(space, gym.spaces.Box):
-        return {"kind": kind, "low": space.low, "high": space.high, "dtype": str(space.dtype)}
+        return {"kind": "Box", "low": space.low, "high": space.high, "dtype": str(space.dtype)}
     if isinstance(space, gym.spaces.Discrete):
-        return {"kind": kind, "n": int(space.n), "start": int(space.start)}
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
     if isinstance(space, gym.spaces.MultiDiscrete):
-        return {"kind": kind, "nvec": np.asarray(space.nvec), "start": np.asarray(space.start)}
+        return {"kind": "MultiDiscrete", "nvec": space.nvec, "start": space.start, "dtype": str(space.dtype)}
     if isinstance(space, gym.spaces.MultiBinary):
-        return {"kind": kind, "n": np.asarray(space.n)}
+        return {"kind": "MultiBinary", "n": np.asarray(space.n)}
     if isinstance(space, gym.spaces.Dict):
-        return {"kind": kind, "spaces": {name: space_to_tree(part) for name, part in space.spaces.items()}}
+        return {"kind": "Dict", "spaces": {name: space_to_tree(part) for name, part in space.spaces.items()}}
     if isinstance(space, gym.spaces.Tuple):
-        return {"kind": kind, "spaces": [space_to_tree(part) for part in space.spaces]}
+        return {"kind": "Tuple", "spaces": [space_to_tree(part) for part in space.spaces]}
     raise UsageError(f"Cannot save an agent for the space {space}. Known: Box, Discrete, Multi*, Dict, Tuple.")
 
 
@@ -41,14 +40,14 @@ def space_from_tree(tree: dict[str, Any]) -> gym.Space:
     if kind == "Box":
         return gym.spaces.Box(tree["low"], tree["high"], dtype=np.dtype(tree["dtype"]).type)
     if kind == "Discrete":
-        return gym.spaces.Discrete(tree["n"], start=tree["start"])
+        return gym.spaces.Discrete(tree["n"], start=tree["start"], dtype=np.dtype(tree["dtype"]).type)
     if kind == "MultiDiscrete":
-        return gym.spaces.MultiDiscrete(tree["nvec"], start=tree["start"])
+        return gym.spaces.MultiDiscrete(tree["nvec"], start=tree["start"], dtype=np.dtype(tree["dtype"]).type)
     if kind == "MultiBinary":
         shape = tree["n"]
         return gym.spaces.MultiBinary(int(shape) if shape.ndim == 0 else shape)
     if kind == "Dict":
-        return gym.spaces.Dict({name: space_from_tree(part) for name, part in tree["spaces"].items()})
+        return gym.spaces.Dict([(name, space_from_tree(part)) for name, part in tree["spaces"].items()])
     if kind == "Tuple":
         return gym.spaces.Tuple([space_from_tree(part) for part in tree["spaces"]])
     raise CheckpointError(f"The file names a space of unknown kind, {kind!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,12 +184,25 @@ class InSlots(Keeper):
         return self._slots.count
 
 
+class LateGenerator(Keeper):
+    """Comes to hold, on its way, a generator that no fresh copy has, and does not use it for a long time."""
+
+    def __init__(self, shown_from: int = 0) -> None:
+        super().__init__(shown_from)
+        self.generator: random.Random | None = None
+
+    def advance(self) -> int:
+        self.generator = self.generator or random.Random(self.count)
+        self.count += 1
+        return self.count
+
+
 @pytest.fixture
 def registered() -> Iterator[None]:
-    for kind in (Keeper, InClosure, InGenerator, InSlots):
+    for kind in (Keeper, InClosure, InGenerator, InSlots, LateGenerator):
         gym.register(f"tests/{kind.__name__}-v0", entry_point=kind)
     yield
-    for kind in (Keeper, InClosure, InGenerator, InSlots):
+    for kind in (Keeper, InClosure, InGenerator, InSlots, LateGenerator):
         del gym.registry[f"tests/{kind.__name__}-v0"]
 
 
@@ -206,3 +220,8 @@ def test_a_state_that_cannot_be_seen_cannot_be_saved(kind: type, n_envs: int, sh
 @pytest.mark.usefixtures("registered")
 def test_the_same_count_in_an_attribute_can_be_saved(shown_from: int) -> None:
     assert is_restorable("tests/Keeper-v0", 1, {"shown_from": shown_from})
+
+
+@pytest.mark.usefixtures("registered")
+def test_what_found_no_place_in_a_fresh_copy_cannot_be_saved_even_if_no_difference_shows() -> None:
+    assert not is_restorable("tests/LateGenerator-v0", 1)

@@ -380,6 +380,16 @@ def test_a_file_without_its_checksums_or_with_another_member_is_refused(tmp_path
         read_checkpoint(tmp_path / "a.zip")
 
 
+def test_a_member_that_was_exchanged_does_not_match_its_checksum(tmp_path: Path, whole: bytes) -> None:
+    """The zip's own checksums are right, as they are where somebody edits a member with an archiver."""
+    for name, data in (("tree.json", b"{}"), ("arrays.safetensors", safetensors.numpy.save({}))):
+        with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(tmp_path / "a.zip", "w") as new:
+            for member in old.namelist():
+                new.writestr(member, data if member == name else old.read(member))
+        with pytest.raises(CheckpointError, match=rf"a\.zip was altered: the checksum of {name}"):
+            read_checkpoint(tmp_path / "a.zip")
+
+
 # Whole or absent
 
 # Reads the number of the last version, starts a writer of all later ones, says its process id, and waits for its end.

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hamiltonian_rl.errors import CheckpointError, RunStorageError, UsageError
-from hamiltonian_rl.tracking.checkpoint import read_checkpoint
+from hamiltonian_rl.tracking.checkpoint import read_checkpoint, write_checkpoint
 from hamiltonian_rl.tracking.run_folder import RunFolder, git_revision, read_config
 
 
@@ -249,6 +249,18 @@ def test_a_damaged_latest_checkpoint_is_an_error_that_names_the_one_before(run: 
         run.read_latest_checkpoint()
     message = str(caught.value)
     assert message.index(str(latest)) < message.index(f"give {before} instead")
+
+
+def test_of_several_whole_checkpoints_the_nearest_is_named(run: RunFolder) -> None:
+    for step in (1, 2, 3):
+        write_checkpoint(run.path / "checkpoints" / f"step-{step:012d}.zip", {"array": np.arange(step)})
+    first, before, latest = run.checkpoints()
+    damage(latest)
+    with pytest.raises(CheckpointError, match=f"give {before} instead"):
+        run.read_latest_checkpoint()
+    damage(before)
+    with pytest.raises(CheckpointError, match=f"give {first} instead"):
+        run.read_latest_checkpoint()
 
 
 def test_where_all_are_damaged_no_other_is_offered(run: RunFolder) -> None:
