@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from hamiltonian_rl.tracking.checkpoint import Tree
 
+LEARNT_ARRAYS = ("_params", "_target_params", "_policy_params", "_momentum", "_fisher")
 Array = Any  # numpy.ndarray on the CPU, torch.Tensor on a GPU
 
 
@@ -71,7 +72,11 @@ class DQNSettings:
     priority_exponent: float = setting(0.0, "prioritised replay (0: uniform)", least=0)
     priority_beta: float = setting(0.4, "strength of its importance weights", least=0, most=1)
     max_grad_norm: float = setting(10.0, "longest gradient; longer ones are shortened", above=0)
-    act_with_target: bool = setting(False, "act greedily by the slowly moving target network")
+    huber_threshold: float = setting(0.0, "error beyond which the loss grows linearly (0: squared loss)", least=0)
+    reward_scale: float = setting(1.0, "factor on rewards inside the network; q_values are in true units", above=0)
+    clip_values: bool = setting(True, "keep bootstrapped values within what the rewards seen allow")
+    cut_exploration: bool = setting(False, "end n-step returns before a random action")
+    policy_average: float = setting(1.0, "share of the online network that the acting one takes over", above=0, most=1)
 
 
 class DQN(Agent):
@@ -106,6 +111,8 @@ class DQN(Agent):
         self.online = Perceptron(self.spec, self._params)
         self.target = Perceptron(self.spec, self._target_params)
         self._gradients = self.spec.split(self._gradient)
+        self._policy_params = self._params if s.policy_average == 1 else self._on_device(initial.copy())
+        self.policy = Perceptron(self.spec, self._policy_params)
         self.n_updates = self._rounds = self._steps_at_target_update = 0
         self.replay = ReplayBuffer(
             s.buffer_size,
@@ -143,9 +150,8 @@ class DQN(Agent):
         return _linear(s.learning_rate, s.learning_rate_final, self.num_timesteps, s.learning_rate_steps)
 
     def q_values(self, observations: np.ndarray) -> np.ndarray:
-        """Return Q(s, ·), shape ``(..., A)``, by the network that the greedy policy uses."""
-        network = self.target if self.settings.act_with_target else self.online
-        return self._to_numpy(network(self._on_device(self._encode(observations))))
+        """Return Q(s, ·) of the greedy policy's network, in units of the reward, shape ``(..., A)``."""
+        return self._to_numpy(self.policy(self._on_device(self._encode(observations)))) / self.settings.reward_scale
 
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
         best: np.ndarray = self.q_values(observations).argmax(axis=-1)
@@ -153,23 +159,33 @@ class DQN(Agent):
 
     def _explore(self, observations: np.ndarray) -> np.ndarray:
         warm_up = self.num_timesteps < self.settings.learning_starts
-        return self._sample(observations, self._rng, 1.0 if warm_up else self.exploration_rate)
+        return self._epsilon_greedy(observations, self.online, 1.0 if warm_up else self.exploration_rate, self._rng)
 
-    def _sample(
-        self, observations: np.ndarray, generator: np.random.Generator, rate: float | None = None
+    def _sample(self, observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return self._epsilon_greedy(observations, self.policy, self.exploration_rate, generator)
+
+    def _epsilon_greedy(
+        self, observations: np.ndarray, network: Perceptron, rate: float, generator: np.random.Generator
     ) -> np.ndarray:
-        random = generator.random(len(observations)) < (self.exploration_rate if rate is None else rate)
-        choices = generator.integers(0, self._n_actions, len(observations)) + self._first_action
-        return choices if random.all() else np.where(random, choices, self._greedy(observations))
+        """Return each environment's best action, or with probability ``rate`` any action."""
+        random = generator.random(len(observations)) < rate
+        actions = generator.integers(0, self._n_actions, len(observations))
+        if not random.all():
+            best = self._to_numpy(network(self._on_device(self._encode(observations))).argmax(-1))
+            actions = np.where(random, actions, best)
+        self._random_actions = random
+        return actions + self._first_action
 
     def _learn_from(self, step: Transitions) -> None:
-        step.actions = step.actions - self._first_action
-        self.replay.add(step)
         s = self.settings
+        step.actions = step.actions - self._first_action
+        self.replay.add(step, self._random_actions if s.cut_exploration else None)
         due = self._rounds_due() - self._rounds
         if due:
             self._rounds += due
             self._train(due * s.gradient_steps)
+            if s.policy_average < 1:
+                self._policy_params += s.policy_average * (self._params - self._policy_params)
         if self.num_timesteps - self._steps_at_target_update >= s.target_update_interval:
             self._steps_at_target_update = self.num_timesteps
             self._target_params += s.tau * (self._params - self._target_params)
@@ -188,27 +204,34 @@ class DQN(Agent):
         self._check_finite(float(targets.sum()), "sum of the targets")
         losses, errors = [], []
         rows = self._on_device(np.arange(s.batch_size))
+        threshold = s.huber_threshold or float("inf")
         for update in range(n_updates):
             q, tape = self.online.forward(observations[update])
             chosen = rows, actions[update]
             error = q[chosen] - targets[update]
             slope = q * 0.0
-            slope[chosen] = weights[update] * huber_slope(error) / s.batch_size
+            slope[chosen] = weights[update] * huber_slope(error, threshold) / s.batch_size
             self.online.gradient(tape, slope, self._gradients)
             self._descend()
             errors.append(error)
-            losses.append((weights[update] * huber(error)).mean())
+            losses.append((weights[update] * huber(error, threshold)).mean())
         if s.priority_exponent:
             self.replay.update_priorities(batch.slots, np.stack([self._to_numpy(error) for error in errors]))
         self.logger.record("train/loss", float(losses[-1]))
-        self.logger.record("train/q_mean", float(targets.mean()))
+        self.logger.record("train/q_mean", float(targets.mean()) / s.reward_scale)
 
     def _targets(self, batch: Batch) -> Array:
-        """Return the sampled right-hand side of Eq. 19."""
+        """Return the sampled right-hand side of Eq. 19, in the network's units."""
+        s = self.settings
         successors = self._on_device(self._encode(batch.next_observations))
         q_target = self.target(successors)
-        values = double_q_value(self.online(successors), q_target) if self.settings.double else greedy_value(q_target)
-        return bellman_target(self._on_device(batch.returns), self._on_device(batch.discounts), values)
+        values = double_q_value(self.online(successors), q_target) if s.double else greedy_value(q_target)
+        if s.clip_values and s.gamma < 1:
+            # No policy can earn more than the best reward at every step, nor less than the worst; or nothing.
+            horizon = s.reward_scale / (1.0 - s.gamma)
+            values = values.clip(self.replay.lowest_reward * horizon, self.replay.highest_reward * horizon)
+        returns = self._on_device(batch.returns * np.float32(s.reward_scale))
+        return bellman_target(returns, self._on_device(batch.discounts), values)
 
     def _descend(self) -> None:
         norm = float(self._gradient @ self._gradient) ** 0.5
@@ -239,23 +262,22 @@ class DQN(Agent):
 
     @property
     def q_network(self) -> nn.Module:
-        """The network as a torch module; on the CPU it shares memory with the agent's parameters."""
-        return self.spec.as_torch(self._params)
+        """The greedy policy's network as a torch module, sharing memory on the CPU; its Q are times reward_scale."""
+        return self.spec.as_torch(self._policy_params)
 
     def parameter_arrays(self) -> list[np.ndarray]:
-        """Return the parameters of both networks and the optimizer's two averages."""
-        return [self._to_numpy(x) for x in (self._params, self._target_params, self._momentum, self._fisher)]
+        """Return the parameters of the networks and the optimizer's two averages."""
+        return [self._to_numpy(getattr(self, name)) for name in LEARNT_ARRAYS]
 
     def _own_state(self) -> Tree:
-        names = ("_params", "_target_params", "_momentum", "_fisher")
         return {
-            **{name: self._to_numpy(getattr(self, name)) for name in names},
+            **{name: self._to_numpy(getattr(self, name)) for name in LEARNT_ARRAYS},
             "counters": [self.n_updates, self._rounds, self._steps_at_target_update],
             "replay": self.replay.state(),
         }
 
     def _set_own_state(self, tree: Any) -> None:
-        for name in ("_params", "_target_params", "_momentum", "_fisher"):
+        for name in LEARNT_ARRAYS:
             getattr(self, name)[...] = self._on_device(tree[name])
         self.n_updates, self._rounds, self._steps_at_target_update = tree["counters"]
         self.replay.set_state(tree["replay"])

@@ -16,6 +16,7 @@ from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.tracking.checkpoint import Tree
 
 NO_SLOT = -1
+RING_NUMBERS = ("size", "position", "largest_priority", "lowest_reward", "highest_reward")
 RING_ARRAYS = ("observations", "next_observations", "actions", "rewards", "terminated", "link")
 
 
@@ -112,6 +113,7 @@ class ReplayBuffer:
         self.newest = np.full(1, NO_SLOT)  # of each environment: slot of the running episode's last transition
         self.tree = SumTree(capacity) if priority_exponent else None
         self.largest_priority = 1.0
+        self.lowest_reward = self.highest_reward = 0.0  # of all rewards ever seen, and of none
 
     def __len__(self) -> int:
         return self.size
@@ -120,8 +122,13 @@ class ReplayBuffer:
         """Say that ``n_envs`` environments start new episodes; what is remembered stays."""
         self.newest = np.full(n_envs, NO_SLOT)
 
-    def add(self, step: Transitions) -> None:
-        """Store one step of every environment (the pseudo-steps of a vector's autoreset are left out)."""
+    def add(self, step: Transitions, cut: np.ndarray | None = None) -> None:
+        """Store one step of every environment (the pseudo-steps of a vector's autoreset are left out).
+
+        Args:
+            step: The step.
+            cut: Environments whose n-step returns are not to run on into this step, shape ``(n,)``.
+        """
         over = step.terminated | step.truncated
         observations, successors = step.observations, step.next_observations
         actions, rewards, terminated, before = step.actions, step.rewards, step.terminated, self.newest
@@ -135,9 +142,14 @@ class ReplayBuffer:
         self.next_observations[slots] = successors
         self.actions[slots] = actions
         self.rewards[slots] = rewards
+        if len(rewards):
+            self.lowest_reward = min(self.lowest_reward, float(rewards.min()))
+            self.highest_reward = max(self.highest_reward, float(rewards.max()))
         self.terminated[slots] = terminated
         self.link[slots] = NO_SLOT
         continues = before != NO_SLOT
+        if cut is not None:
+            continues &= ~(cut if every else cut[step.valid])
         self.link[before[continues]] = slots[continues]
         self.newest[slice(None) if every else step.valid] = np.where(over, NO_SLOT, slots)
         if self.tree is not None and len(slots):
@@ -200,13 +212,14 @@ class ReplayBuffer:
         """Return the filled part of the ring, for a checkpoint."""
         arrays = {name: getattr(self, name)[: self.size] for name in RING_ARRAYS}
         tree = self.tree.sums if self.tree is not None else None
-        rest = {"size": self.size, "position": self.position, "largest_priority": self.largest_priority}
-        return {**arrays, **rest, "newest": self.newest, "sums": tree}
+        numbers = {name: getattr(self, name) for name in RING_NUMBERS}
+        return {**arrays, **numbers, "newest": self.newest, "sums": tree}
 
     def set_state(self, tree: Any) -> None:
         """Take back what `state` returned, into a ring of the same capacity."""
-        self.size, self.position = tree["size"], tree["position"]
-        self.largest_priority, self.newest = tree["largest_priority"], np.array(tree["newest"])
+        for name in RING_NUMBERS:
+            setattr(self, name, tree[name])
+        self.newest = np.array(tree["newest"])
         for name in RING_ARRAYS:
             getattr(self, name)[: self.size] = tree[name]
         if self.tree is not None:

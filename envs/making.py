@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -33,8 +34,8 @@ def env_spec(env_id: str) -> EnvSpec:
     module, colon, name = env_id.rpartition(":")
     if colon:
         try:
-            __import__(module)
-        except ImportError as error:
+            importlib.import_module(module)
+        except (ImportError, ValueError, TypeError) as error:
             raise UsageError(f'Cannot import "{module}" of "{env_id}": {error}. Install it first.') from error
     if name in gym.registry:
         return gym.registry[name]

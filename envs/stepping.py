@@ -172,9 +172,15 @@ class Stepper:
         successors = self._lift(observation)
         upcoming = successors
         if terminated or truncated:
-            upcoming = self._reset_single(None)
+            upcoming = self._reset_between_episodes()
         flags = np.array([terminated], bool), np.array([truncated], bool)
         return upcoming, [reward], *flags, successors, [info]
+
+    def _reset_between_episodes(self) -> np.ndarray:
+        try:
+            return self._checked_observations(self._reset_single(None), "reset")
+        except Exception as error:
+            raise self._blame("reset", error) from error
 
     def _reset_vector(self, seed: int | None) -> Any:
         return self._unpack(self.env.reset(seed=seed), 2, "reset")[0]
@@ -216,7 +222,7 @@ class Stepper:
     def _lift(self, observation: Any) -> Any:
         if isinstance(observation, dict):
             return {name: self._lift(part) for name, part in observation.items()}
-        return np.asarray(observation)[None]
+        return np.array(observation)[None]  # a copy: the environment may go on writing into its buffer
 
     def _unpack(self, result: Any, length: int, call: str) -> tuple[Any, ...]:
         if not isinstance(result, tuple) or len(result) != length:
@@ -282,7 +288,7 @@ def check_finite(value: Any, what: str) -> None:
             check_finite(part, what)
         return
     array = np.asarray(value)
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "OUS":
         raise EnvironmentContractError(f"returned the {what} {value!r}; expected numbers. Correct the environment")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise EnvironmentContractError(

@@ -35,6 +35,7 @@ class Logger:
         self.sinks = list(sinks)
         self.name_to_value: dict[str, Any] = {}
         self._counts: dict[str, int] = defaultdict(int)
+        self._excluded: set[str] = set()
 
     def record(self, key: str, value: Any, exclude: Any = None) -> None:
         """Record a value; a later one under the same key replaces it.
@@ -42,23 +43,28 @@ class Logger:
         Args:
             key: Tag, for instance "train/loss".
             value: A number, or one of SB3's Figure, Image, Video, HParam.
-            exclude: Accepted for SB3's sake. "tensorboard" keeps the value out of the sinks.
+            exclude: As SB3 has it: "tensorboard" keeps the value out of the sinks.
         """
-        if exclude is None or "tensorboard" not in exclude:
-            self.name_to_value[key] = value
+        self.name_to_value[key] = value
+        if exclude is not None and "tensorboard" in exclude:
+            self._excluded.add(key)
+        else:
+            self._excluded.discard(key)
 
     def record_mean(self, key: str, value: float | None, exclude: Any = None) -> None:
         """Record the running mean of the values given under the key since the last dump."""
         if value is None:
             return
+        old, count = self.name_to_value.get(key, 0.0), self._counts[key]
         self._counts[key] += 1
-        old = self.name_to_value.get(key, 0.0)
-        self.record(key, old + (value - old) / self._counts[key], exclude)
+        self.record(key, old * count / (count + 1) + value / (count + 1), exclude)
 
     def dump(self, step: int = 0) -> None:
         """Hand what was recorded to the sinks and start afresh."""
-        values, self.name_to_value = self.name_to_value, {}
+        values = {key: value for key, value in self.name_to_value.items() if key not in self._excluded}
+        self.name_to_value = {}
         self._counts.clear()
+        self._excluded.clear()
         if values:
             for sink in self.sinks:
                 sink.write(values, step)

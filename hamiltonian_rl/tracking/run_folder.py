@@ -117,11 +117,13 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*.zip"))
 
     def write_checkpoint(self, step: int, tree: Tree) -> Path:
-        """Write a checkpoint, then remove all but the last two."""
+        """Write a checkpoint, then remove all but the last two, and those that a run which went back has undone."""
         path = self.path / "checkpoints" / f"step-{step:012d}.zip"
         write_checkpoint(path, tree)
-        for old in self.checkpoints()[:-CHECKPOINTS_KEPT]:
-            old.unlink(missing_ok=True)
+        kept = [old for old in self.checkpoints() if old.name <= path.name][-CHECKPOINTS_KEPT:]
+        for old in self.checkpoints():
+            if old not in kept:
+                old.unlink(missing_ok=True)
         return path
 
     def read_latest_checkpoint(self) -> tuple[Path, Tree]:

@@ -109,5 +109,6 @@ def _silence_writer_threads() -> None:
 
 def next_run_folder(root: Path, name: str) -> Path:
     """Return ``root/name_1``, or with the next free number, as Stable-Baselines3 counts its runs."""
-    taken = [re.fullmatch(rf"{re.escape(name)}_(\d+)", path.name) for path in root.glob(f"{name}_*")]
+    folders = root.iterdir() if root.is_dir() else ()
+    taken = [re.fullmatch(rf"{re.escape(name)}_(\d+)", path.name) for path in folders]
     return root / f"{name}_{max((int(match[1]) for match in taken if match), default=0) + 1}"
