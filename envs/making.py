@@ -35,8 +35,10 @@ def env_spec(env_id: str) -> EnvSpec:
     if colon:
         try:
             importlib.import_module(module)
-        except (ImportError, ValueError, TypeError) as error:
-            raise UsageError(f'Cannot import "{module}" of "{env_id}": {error}. Install it first.') from error
+        except Exception as error:  # a module may raise anything while it is imported
+            raise UsageError(
+                f'Cannot import "{module}" of "{env_id}": {type(error).__name__}: {error}. Is it installed, and sound?'
+            ) from error
     if name in gym.registry:
         return gym.registry[name]
     try:

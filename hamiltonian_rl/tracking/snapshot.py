@@ -110,7 +110,7 @@ def _capture_new(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     if isinstance(value, np.random.Generator):
         return {"generator": value.bit_generator.state}
     if isinstance(value, np.random.RandomState):
-        return {"generator": value.get_state(legacy=False)}
+        return {"random_state": value.get_state(legacy=False)}
     if isinstance(value, random.Random):
         version, internal, gauss = value.getstate()
         return {"random": [version, list(internal), gauss]}
@@ -142,7 +142,7 @@ def _capture_torch(value: Any) -> Any:
     if isinstance(value, torch.Generator):
         return {"torch_generator": value.get_state().numpy()}
     if isinstance(value, torch.optim.Optimizer):
-        return {"optimizer": capture(value.state_dict())}
+        return {"optimizer": {"kind": type(value).__name__, "state": capture(value.state_dict())}}
     return None
 
 
@@ -196,14 +196,17 @@ class _Restorer:
 
     def _generator(self, current: Any, data: Any, number: int | None) -> Any:
         kind = data["bit_generator"]
-        if isinstance(current, np.random.RandomState):
-            current.set_state(data)
-            return current
         if current is None:
             current = np.random.Generator(BIT_GENERATORS[kind]())
         if not isinstance(current, np.random.Generator) or type(current.bit_generator).__name__ != kind:
             raise _Misfit
         current.bit_generator.state = data
+        return current
+
+    def _random_state(self, current: Any, data: Any, number: int | None) -> Any:
+        if not isinstance(current, np.random.RandomState):
+            raise _Misfit
+        current.set_state(data)
         return current
 
     def _random(self, current: Any, data: Any, number: int | None) -> Any:
@@ -286,9 +289,9 @@ class _Restorer:
     def _optimizer(self, current: Any, data: Any, number: int | None) -> Any:
         import torch
 
-        if not isinstance(current, torch.optim.Optimizer):
+        if not isinstance(current, torch.optim.Optimizer) or type(current).__name__ != data["kind"]:
             raise _Misfit
-        state = _Restorer().restored(None, data)
+        state = _Restorer().restored(None, data["state"])
         params = [param for group in current.param_groups for param in group["params"]]
         for index, values in state["state"].items():
             for value in values.values():
