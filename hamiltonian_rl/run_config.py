@@ -29,7 +29,7 @@ class RunConfig:
     agent: str = setting("dqn", "agent name")
     steps: int = setting(DEFAULT_STEPS, "environment steps", least=1)
     seed: int = setting(0, "seed", least=0)
-    n_envs: int = setting(1, "environments stepped together", least=1)
+    n_envs: int = setting(1, "environments stepped together", least=1, most=100_000)
     device: str = setting("cpu", "cpu or cuda")
     threads: int = setting(1, "threads of the linear algebra; results depend on it to the last bit", least=1)
     eval_every: int = setting(1000, "environment steps between evaluations", least=1)

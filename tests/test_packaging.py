@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -63,13 +64,11 @@ def test_the_constraints_pin_all_that_the_project_depends_on():
 
 
 def test_files_and_functions_stay_short():
-    """Files of up to 400 lines, functions of up to 60: a reader's patience, as the style guide asks."""
-    import ast
-
+    """A reader's patience: 250 lines a file and 30 a function are the aim, these are the bounds."""
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text()
-            assert text.count("\n") <= 520, path
+            assert text.count("\n") <= 470, path
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.FunctionDef):
-                    assert node.end_lineno - node.lineno < 70, f"{path}: {node.name}"
+                    assert node.end_lineno - node.body[0].lineno < 60, f"{path}: {node.name}"
