@@ -66,7 +66,7 @@ class Agent(ABC):
         self.device = resolve_device(device)
         self.settings = self._make_settings(settings)
         self.logger = Logger()
-        # Three streams, so that predict() and the environment never disturb what is learnt.
+        # Two streams, so that predict() never disturbs what is learnt.
         root = np.random.SeedSequence(self.seed)
         self._rng, self._predict_rng = (np.random.default_rng(s) for s in root.spawn(2))
         self.num_timesteps = 0
@@ -156,10 +156,11 @@ class Agent(ABC):
             ours, theirs = getattr(self, kind), getattr(stepper, kind)
             if ours != theirs:
                 raise UsageError(f"The environment's {kind} is {theirs}; this agent was made for {ours}.")
-        same_size = hasattr(self, "stepper") and stepper.num_envs == self.stepper.num_envs
-        self.stepper = stepper
-        if force_reset or not same_size:
+        if env is self.env and self._running and not force_reset:
+            stepper.set_state(self.stepper.state())  # the episode goes on
+        else:
             self._running = self._seeded = False
+        self.stepper = stepper
 
     def set_logger(self, logger: Logger) -> None:
         """Use the given logger from now on."""
@@ -340,6 +341,15 @@ class Agent(ABC):
         """Make the agent that `to_tree` wrote down; see `load`."""
         if not isinstance(tree, dict) or tree.get("kind") != AGENT_FILE_KIND:
             raise CheckpointError(f"{where} holds no agent of this toolkit.")
+        try:
+            return cls._from_checked_tree(tree, env, device, where)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise CheckpointError(
+                f"{where} is incomplete or inconsistent ({type(error).__name__}: {error}). Use another checkpoint."
+            ) from error
+
+    @classmethod
+    def _from_checked_tree(cls, tree: Any, env: Any, device: str, where: str) -> Self:
         if tree["version"] != AGENT_FILE_VERSION:
             raise CheckpointError(
                 f"{where} has version {tree['version']}; this release reads {AGENT_FILE_VERSION}. Train it again."

@@ -159,22 +159,23 @@ class DQN(Agent):
 
     def _explore(self, observations: np.ndarray) -> np.ndarray:
         warm_up = self.num_timesteps < self.settings.learning_starts
-        return self._epsilon_greedy(observations, self.online, 1.0 if warm_up else self.exploration_rate, self._rng)
+        rate = 1.0 if warm_up else self.exploration_rate
+        actions, self._random_actions = self._epsilon_greedy(observations, self.online, rate, self._rng)
+        return actions
 
     def _sample(self, observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        return self._epsilon_greedy(observations, self.policy, self.exploration_rate, generator)
+        return self._epsilon_greedy(observations, self.policy, self.exploration_rate, generator)[0]
 
     def _epsilon_greedy(
         self, observations: np.ndarray, network: Perceptron, rate: float, generator: np.random.Generator
-    ) -> np.ndarray:
-        """Return each environment's best action, or with probability ``rate`` any action."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return each environment's best action, or with probability ``rate`` any, and which were drawn."""
         random = generator.random(len(observations)) < rate
         actions = generator.integers(0, self._n_actions, len(observations))
         if not random.all():
             best = self._to_numpy(network(self._on_device(self._encode(observations))).argmax(-1))
             actions = np.where(random, actions, best)
-        self._random_actions = random
-        return actions + self._first_action
+        return actions + self._first_action, random
 
     def _learn_from(self, step: Transitions) -> None:
         s = self.settings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,12 +23,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.callbacks import Callbacks, as_callbacks
-from hamiltonian_rl.envs.stepping import CheckedEnv, Stepper
+from hamiltonian_rl.envs.stepping import CheckedEnv, Stepper, autoreset_mode
 from hamiltonian_rl.errors import CheckpointError, UntrustedFileError, UsageError, did_you_mean
 from hamiltonian_rl.tracking.checkpoint import Tree
 from hamiltonian_rl.tracking.snapshot import capture, capture_global_generators, restore, restore_global_generators
@@ -102,7 +102,10 @@ class SB3Agent(Agent):
     def _build(self) -> None:
         env = getattr(self, "stepper", None)
         vec_env = _SpacesOnly.vec_env(self) if env is None else as_vec_env(env.env, learning=True)
-        arguments = _constructor_arguments(self.settings, self.action_space)
+        try:
+            arguments = _constructor_arguments(self.settings, self.action_space)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{self.name} cannot use the settings {self.settings}: {error}.") from error
         if self.settings.get("normalize") and not isinstance(vec_env, VecNormalize):
             vec_env = VecNormalize(vec_env, gamma=arguments.get("gamma", 0.99))
         policy = arguments.pop("policy", None) or _policy_name(self.observation_space)
@@ -142,12 +145,15 @@ class SB3Agent(Agent):
         self,
         total_timesteps: int,
         callback: Any = None,
-        log_interval: int | None = None,
+        log_interval: int | None = 1,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Learn for a number of environment steps; see `Agent.learn`."""
+        """Learn for a number of environment steps; see `Agent.learn`.
+
+        ``log_interval`` counts rollouts for PPO and A2C, episodes for the others.
+        """
         if self.env is None:
             raise UsageError("This agent has no environment to learn from. Give it one with set_env(env).")
         callbacks = as_callbacks(callback, progress_bar)
@@ -159,7 +165,7 @@ class SB3Agent(Agent):
             self.model.learn(
                 total_timesteps,
                 callback=_Forward(callbacks, self, noise),
-                log_interval=log_interval or (1 if isinstance(self.model, OnPolicyAlgorithm) else 4),
+                log_interval=sys.maxsize if log_interval is None else log_interval,
                 reset_num_timesteps=reset_num_timesteps,
             )
         return self
@@ -377,7 +383,7 @@ def as_vec_env(env: Any, *, learning: bool = False) -> VecEnv:
     if isinstance(env, SyncVectorEnv):
         return DummyVecEnv([lambda copy=copy: _watched(copy) for copy in env.envs])  # type: ignore[misc]
     if isinstance(env, VectorEnv):
-        if learning and env.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP:
+        if learning and autoreset_mode(env) is AutoresetMode.NEXT_STEP:
             raise UsageError(
                 f"{type(env).__name__} resets in the step after an episode's end, which Stable-Baselines3 cannot "
                 'learn from. Make it with gymnasium.make_vec(..., vectorization_mode="sync").'

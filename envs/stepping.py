@@ -56,6 +56,12 @@ def is_sb3_vec_env(env: object) -> bool:
     return hasattr(env, "step_async") and hasattr(env, "step_wait") and not isinstance(env, VectorEnv)
 
 
+def autoreset_mode(env: VectorEnv) -> AutoresetMode:
+    """Return when a vector environment starts new episodes; NEXT_STEP, Gymnasium's own, unless it says."""
+    mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    return mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+
+
 def env_name(env: Any) -> str:
     """Return the id that the environment is registered under, or its class."""
     for candidate in (env, *getattr(env, "envs", [])):
@@ -99,8 +105,7 @@ class Stepper:
             self.num_envs = env.num_envs
             self.observation_space = env.single_observation_space
             self.action_space = env.single_action_space
-            mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-            self._mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+            self._mode = autoreset_mode(env)
             self._reset, self._step = self._reset_vector, self._step_vector
         elif isinstance(env, gym.Env):
             self.num_envs = 1

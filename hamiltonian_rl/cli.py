@@ -173,7 +173,7 @@ def _say(sentence: str) -> None:
 def _refuse(option: str, others: dict[str, Any]) -> None:
     """Refuse options that an earlier run has already decided."""
     for name, value in others.items():
-        if value:
+        if value is not None and value != []:
             raise UsageError(f"{name} cannot go with {option}: the earlier run decides it. Leave {name} out.")
 
 

@@ -98,7 +98,9 @@ def evaluate_model(
     mean, error = mean_and_error(returns)
     threshold = env_spec(model.env_id).reward_threshold
     rows = {
-        f"Return, {episodes} greedy episode{'s' * (episodes > 1)}": f"{mean:.2f} ± {error:.2f} (standard error)",
+        f"Return, {episodes} greedy episode{'s' * (episodes > 1)}": (
+            f"{mean:.2f} ± {error:.2f} (standard error)" if episodes > 1 else f"{mean:.2f}"
+        ),
         "Lowest, median, highest": f"{returns.min():.2f}, {np.median(returns):.2f}, {returns.max():.2f}",
         "Trained for": f"{model.agent.num_timesteps:,} steps",
     }

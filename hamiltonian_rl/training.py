@@ -24,7 +24,7 @@ from hamiltonian_rl.agents.callbacks import Callback
 from hamiltonian_rl.agents.evaluation import Evaluator, mean_and_error
 from hamiltonian_rl.agents.progress import ProgressBar
 from hamiltonian_rl.envs.making import env_spec, is_restorable, make_training_env
-from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, RunStorageError, UsageError
+from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, RunStorageError, TrainingError, UsageError
 from hamiltonian_rl.run_config import RunConfig, Say, check_config
 from hamiltonian_rl.tracking.checkpoint import Tree, read_checkpoint
 from hamiltonian_rl.tracking.logger import Logger
@@ -119,6 +119,13 @@ class TrainingRun(Callback):
             return "stopped", error
         except HamiltonianRLError as caught:
             return "failed", error or caught
+        except Exception as caught:  # from inside an agent or a library: the run is kept all the same
+            described = TrainingError(
+                f"{self.config.agent} failed at step {self.agent.num_timesteps:,} with {type(caught).__name__}: "
+                f"{str(caught).splitlines()[0] if str(caught) else 'no message'} Check its settings."
+            )
+            described.__cause__ = caught
+            return "failed", error or described
         return "finished", error
 
     def _open_log(self) -> None:

@@ -219,3 +219,14 @@ def test_list_shows_environments_with_thresholds_and_agents_with_settings(hrl):
     agents = hrl("list", "agents").out
     assert "learning_rate" in agents
     assert "sb3:ppo" in agents
+
+
+@pytest.mark.parametrize(
+    "settings", [["gamma=high"], ["learning_rate=1e30"], ["learning_rate=lin_fast"], ["n_steps=0"]], ids=str
+)
+def test_settings_that_sb3_chokes_on_are_one_sentence(settings, hrl, tmp_path):
+    pairs = [part for setting in settings for part in ("--set", setting)]
+    outcome = hrl("train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--steps", 600, *pairs, "--run-dir", tmp_path)
+    assert outcome.code in (1, 2)
+    assert "Traceback" not in outcome.err
+    assert outcome.err.startswith("hrl: sb3:ppo ")

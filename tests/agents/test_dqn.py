@@ -288,3 +288,25 @@ def test_a_file_of_another_agent_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="holds the agent random, not dqn"):
         DQN.load(tmp_path / "random")
     assert isinstance(Agent.load(tmp_path / "random"), RandomAgent)
+
+
+def test_set_env_goes_on_in_the_same_environment_and_starts_anew_in_another():
+    env = make_single()
+    going_on = DQN(env, seed=0, **QUICK).learn(300)
+    going_on.set_env(env, force_reset=False)
+    going_on.learn(300, reset_num_timesteps=False)
+    at_once = DQN(make_single(), seed=0, **QUICK).learn(600)
+    np.testing.assert_array_equal(going_on.parameter_arrays()[0], at_once.parameter_arrays()[0])
+    going_on.set_env(make_single(), force_reset=False)
+    assert going_on.learn(50, reset_num_timesteps=False).num_timesteps == 650
+
+
+@pytest.mark.parametrize("missing", ["version", "observation_space", "loop", "own"])
+def test_an_incomplete_file_is_named(missing, tmp_path):
+    from hamiltonian_rl.tracking.checkpoint import write_checkpoint
+
+    tree = DQN(make_single(), seed=0).to_tree()
+    del tree[missing]
+    write_checkpoint(tmp_path / "agent.zip", tree)
+    with pytest.raises(CheckpointError, match=rf"agent.*incomplete.*{missing}"):
+        Agent.load(tmp_path / "agent.zip")
