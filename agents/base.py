@@ -343,7 +343,9 @@ class Agent(ABC):
             raise CheckpointError(f"{where} holds no agent of this toolkit.")
         try:
             return cls._from_checked_tree(tree, env, device, where)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except (UsageError, CheckpointError):
+            raise
+        except Exception as error:  # whatever an altered file makes the parts raise
             raise CheckpointError(
                 f"{where} is incomplete or inconsistent ({type(error).__name__}: {error}). Use another checkpoint."
             ) from error

@@ -59,7 +59,8 @@ class FunctionCallback(Callback):
 
     def on_step(self) -> bool:
         """Ask the function."""
-        return self.function(self.locals, globals()) is not False
+        answer = self.function(self.locals, globals())
+        return answer is None or bool(answer)
 
 
 class Callbacks:

@@ -24,7 +24,7 @@ from hamiltonian_rl.agents.networks import Perceptron, PerceptronSpec
 from hamiltonian_rl.agents.replay import Batch, ReplayBuffer
 from hamiltonian_rl.agents.settings import setting
 from hamiltonian_rl.envs.stepping import Transitions
-from hamiltonian_rl.errors import TrainingError, UsageError
+from hamiltonian_rl.errors import CheckpointError, TrainingError, UsageError
 from hamiltonian_rl.principles.bellman import (
     bellman_target,
     double_q_value,
@@ -279,6 +279,8 @@ class DQN(Agent):
 
     def _set_own_state(self, tree: Any) -> None:
         for name in LEARNT_ARRAYS:
+            if tree[name].shape != (self.spec.n_params,) or not np.isfinite(tree[name]).all():
+                raise CheckpointError(f"The saved array {name} does not fit the network, or is not finite.")
             getattr(self, name)[...] = self._on_device(tree[name])
         self.n_updates, self._rounds, self._steps_at_target_update = tree["counters"]
         self.replay.set_state(tree["replay"])

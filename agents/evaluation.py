@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -38,7 +38,9 @@ class Evaluator:
         self._limit = spec.max_episode_steps or STEPS_WITHOUT_LIMIT
         self._steppers: dict[int, Stepper] = {}
 
-    def returns(self, agent: Agent, *, episodes: int, seed: int) -> np.ndarray:
+    def returns(
+        self, agent: Agent, *, episodes: int, seed: int, check: Callable[[], None] = lambda: None
+    ) -> np.ndarray:
         """Return the undiscounted returns of ``episodes`` greedy episodes.
 
         The copies of the environment share the episodes out beforehand; taking whatever ends first would
@@ -48,6 +50,7 @@ class Evaluator:
             agent: Anything with SB3's `predict`.
             episodes: How many.
             seed: Of the start states: the same seed gives every agent the same starts.
+            check: Called before each step; may raise to leave.
         """
         stepper = self._stepper(episodes)
         shares = np.full(stepper.num_envs, episodes // stepper.num_envs)
@@ -56,6 +59,7 @@ class Evaluator:
         running, lengths = np.zeros(stepper.num_envs), np.zeros(stepper.num_envs, int)
         stepper.reset(seed)
         while any(len(done) < share for done, share in zip(returns, shares, strict=True)):
+            check()
             actions, _ = agent.predict(stepper.observations, deterministic=True)
             step = stepper.step(actions)
             running += step.rewards * step.valid

@@ -254,6 +254,14 @@ class Stepper:
                 f"{self.n_steps}; its observation_space says {expected[1:]}. Correct the environment or its space."
             )
         self._finite(array, "observation", call)
+        space = self.observation_space
+        if isinstance(space, gym.spaces.Discrete) and not (
+            array.dtype.kind in "iu" and (array >= space.start).all() and (array < space.start + space.n).all()
+        ):
+            raise EnvironmentContractError(
+                f"{self.name}.{call}() returned the observation {array.tolist()} at step {self.n_steps}; its "
+                f"observation_space is {space}. Correct the environment or its space."
+            )
         return array
 
     def _checked_rewards(self, rewards: Any) -> np.ndarray:

@@ -206,6 +206,9 @@ def _repeated(path: Path, run_dir: Path, changes: dict[str, Any], checkpoint_eve
 def _execute(run: TrainingRun) -> None:
     _say(f"Training {run.config.agent} on {run.config.env} for {run.config.steps:,} steps, in {run.folder.path}")
     result = run.execute()
+    if result["status"] == "stopped" and result["steps"] >= run.config.steps:
+        _say(f"Stopped in the final evaluation; training is done. Measure it with: hrl evaluate {run.folder.path}")
+        raise SystemExit(1)
     if result["status"] == "stopped":
         _say(
             f"Stopped at step {result['steps']:,} of {run.config.steps:,}; everything is kept in {run.folder.path}\n"

@@ -117,6 +117,9 @@ def resolve(
 
 def check_config(given: dict[str, Any]) -> RunConfig:
     """Check a configuration as it comes from a file or a command line."""
+    missing = [name for name in ("env", "agent", "steps", "settings") if name not in given]
+    if missing:
+        raise UsageError(f"The configuration of the run lacks {', '.join(missing)}. Was its config.toml edited?")
     config = make_settings(RunConfig, given, "The run")
     env_spec(config.env)
     resolve_device(config.device)

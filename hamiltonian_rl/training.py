@@ -100,6 +100,11 @@ class TrainingRun(Callback):
                 if error is None or not isinstance(error, RunStorageError):
                     _, error = self._outcome(self._save, error)
                 result = self._result("failed" if error else status, error)
+                if result["status"] == "finished":
+                    status, error = self._outcome(lambda: result.update(self._final_evaluation()))
+                    result["status"] = status
+                    if error is not None:
+                        result["error"] = str(error)
                 _, error = self._outcome(lambda: self.folder.write_result(result), error)
         finally:
             self._close()
@@ -247,12 +252,18 @@ class TrainingRun(Callback):
         }
         if status == "failed":
             result["error"] = str(error)
-        if status == "finished":
-            seed = FINAL_SEED + 1000 * config.seed
-            returns = self._evaluator.returns(self.agent, episodes=config.final_episodes, seed=seed)
-            mean, standard_error = mean_and_error(returns)
-            result.update(mean_reward=mean, mean_reward_standard_error=standard_error, episodes=len(returns))
         return result
+
+    def _final_evaluation(self) -> dict[str, Any]:
+        seed = FINAL_SEED + 1000 * self.config.seed
+        episodes = self.config.final_episodes
+        returns = self._evaluator.returns(self.agent, episodes=episodes, seed=seed, check=self._check_stop)
+        mean, standard_error = mean_and_error(returns)
+        return {"mean_reward": mean, "mean_reward_standard_error": standard_error, "episodes": len(returns)}
+
+    def _check_stop(self) -> None:
+        if self._stop_reason is not None:
+            raise Stopped
 
 
 def times_to_threshold(evaluations: list[dict[str, float]], threshold: float | None) -> dict[str, Any]:
@@ -295,7 +306,7 @@ def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
         folder.write_config(dataclasses.asdict(config))
         folder.write_provenance()
         return TrainingRun(config, folder, **arguments)
-    except HamiltonianRLError:
+    except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)  # nothing has run: leave no empty run behind
         raise
 
@@ -319,16 +330,32 @@ def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> Tra
     if not isinstance(tree, dict) or "run" not in tree:
         raise CheckpointError(f"{file} is no checkpoint of a run.")
     config = check_config(folder.read_config())
-    if steps is not None and steps != config.steps:
+    _refuse_other_config(folder, config, tree["run"])
+    if steps is not None:
         config = dataclasses.replace(config, steps=steps)
-        folder.write_config(dataclasses.asdict(config))
     done = tree["loop"]["num_timesteps"]
     if done >= config.steps:
         raise UsageError(
             f"{folder.path} has reached its {config.steps} steps. To train on, give a larger --steps; "
             f"to see what it learnt: hrl evaluate {folder.path}"
         )
-    return TrainingRun(config, folder, checkpoint=tree, **arguments)
+    run = TrainingRun(config, folder, checkpoint=tree, **arguments)
+    folder.write_config(dataclasses.asdict(config))
+    return run
+
+
+def _refuse_other_config(folder: RunFolder, config: RunConfig, run: Any) -> None:
+    """Refuse to go on under a configuration that is not the checkpoint's own, but for the budget."""
+    ours = dataclasses.asdict(dataclasses.replace(config, steps=1))
+    theirs = run.get("config") if isinstance(run, dict) else None
+    if not isinstance(theirs, dict):
+        raise CheckpointError(f"The checkpoint of {folder.path} does not say what it was trained with.")
+    for name, value in ours.items():
+        if name != "steps" and value != theirs.get(name):
+            raise UsageError(
+                f"{folder.path / 'config.toml'} says {name} = {value}; the checkpoint was trained with "
+                f"{theirs.get(name)}. Undo the edit, or start a new run with --config."
+            )
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

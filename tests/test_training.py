@@ -55,7 +55,7 @@ def test_a_run_folder_holds_all_that_is_promised(tmp_path):
     assert {"python", "versions", "git", "platform"} <= set(json.loads((path / "provenance.json").read_text()))
     config = repeat_config(path)
     assert config.settings["train_freq"] == 8
-    assert config.settings["gamma"] == 0.99  # also what was left at its default
+    assert config.settings["double"] is True  # also what was left at its default
 
 
 def spawn(*arguments: object) -> subprocess.Popen[str]:
@@ -235,3 +235,17 @@ def test_evaluation_returns_are_those_of_single_episodes(env):
 
 def test_more_episodes_than_copies_are_shared_out_evenly():
     assert Evaluator("MountainCar-v0").returns(Constant(1), episodes=23, seed=0).tolist() == [-200.0] * 23
+
+
+def test_a_run_is_not_resumed_under_another_configuration(tmp_path):
+    run = start_run(quick_config(steps=200), tmp_path)
+    run.execute()
+    file = run.folder.path / "config.toml"
+    written = file.read_text()
+    file.write_text(written.replace("seed = 0", "seed = 77"))
+    with pytest.raises(UsageError, match="seed = 77; the checkpoint was trained with 0"):
+        resume_run(run.folder.path, steps=400)
+    file.write_text(written)
+    with pytest.raises(UsageError, match="reached its 100 steps"):
+        resume_run(run.folder.path, steps=100)
+    assert file.read_text() == written
