@@ -196,6 +196,8 @@ class ReplayBuffer:
         for _ in range(1, self.n_step):
             following = self.link[last]
             goes_on = following != NO_SLOT
+            if not goes_on.any():
+                break
             returns = returns + np.where(goes_on, discounts * self.rewards[following], 0)
             discounts = np.where(goes_on, discounts * np.float32(self.gamma), discounts)
             last = np.where(goes_on, following, last)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LISTED = 12  # names shown at the most, so that a sentence stays one
+
 
 class HamiltonianRLError(Exception):
     """Base of every error that the toolkit raises on purpose."""
@@ -45,4 +47,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
-    return f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(names)}."
+    if near:
+        return f'Did you mean "{near[0]}"?'
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"Known: {', '.join(names[:LISTED])}{more}."

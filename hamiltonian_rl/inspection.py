@@ -113,7 +113,11 @@ def evaluate_model(
 
 def _shown_episodes(model: OpenedModel, episodes: int, seed: int, video: Path | None) -> np.ndarray:
     """Run episodes one after the other, in a window or into a video file."""
-    env = make_env(model.env_id, "human" if video is None else "rgb_array", model.env_settings)
+    mode = "human" if video is None else "rgb_array"
+    modes = _render_modes(model)
+    if mode not in modes:
+        raise UsageError(f"{model.env_id} cannot render as {mode}; it offers {', '.join(modes) or 'nothing'}.")
+    env = make_env(model.env_id, mode, model.env_settings)
     writer = None if video is None else _video_writer(video, int(env.metadata.get("render_fps", 30)))
     returns = []
     try:
@@ -134,10 +138,18 @@ def _shown_episodes(model: OpenedModel, episodes: int, seed: int, video: Path | 
     return np.array(returns)
 
 
+def _render_modes(model: OpenedModel) -> list[str]:
+    """Return the ways in which the model's environment can be seen."""
+    env = make_env(model.env_id, settings=model.env_settings)
+    modes = [str(mode) for mode in env.metadata.get("render_modes", [])]
+    env.close()
+    return modes
+
+
 def _video_writer(path: Path, fps: int) -> Any:
     import imageio.v2
 
-    if path.suffix.lower() != ".mp4":
+    if path.suffix.lower() != ".mp4" or path.is_dir():
         raise UsageError(f"{path} is no .mp4 file name; give --video name.mp4.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
