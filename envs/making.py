@@ -35,7 +35,7 @@ def env_spec(env_id: str) -> EnvSpec:
     if colon:
         try:
             importlib.import_module(module)
-        except Exception as error:  # a module may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
             raise UsageError(
                 f'Cannot import "{module}" of "{env_id}": {type(error).__name__}: {error}. Is it installed, and sound?'
             ) from error
@@ -68,7 +68,7 @@ def make_env(env_id: str, render_mode: str | None = None, settings: Mapping[str,
         raise UsageError(f"{env_id} needs a package that is not installed: {error}") from error
     except HamiltonianRLError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{env_id} could not be made with {dict(settings or {})}: {type(error).__name__}: {error}"
         ) from error

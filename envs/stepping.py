@@ -126,7 +126,7 @@ class Stepper:
         self._resetting = np.zeros(self.num_envs, bool)
         try:
             observations = self._reset(seed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._blame("reset", error) from error
         self.observations = self._checked_observations(observations, "reset")
 
@@ -136,7 +136,7 @@ class Stepper:
         before = self.observations
         try:
             result = self._step(actions)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._blame("step", error) from error
         observations, rewards, terminated, truncated, successors, infos = result
         self.observations = self._checked_observations(observations, "step")
@@ -184,7 +184,7 @@ class Stepper:
     def _reset_between_episodes(self) -> np.ndarray:
         try:
             return self._checked_observations(self._reset_single(None), "reset")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._blame("reset", error) from error
 
     def _reset_vector(self, seed: int | None) -> Any:
@@ -281,7 +281,7 @@ class Stepper:
         except EnvironmentContractError as error:
             raise EnvironmentContractError(f"{self.name}.{call}() {error} (at step {self.n_steps}).") from None
 
-    def _blame(self, call: str, error: Exception) -> EnvironmentContractError:
+    def _blame(self, call: str, error: BaseException) -> EnvironmentContractError:
         if isinstance(error, EnvironmentContractError):
             return error
         return EnvironmentContractError(
@@ -320,7 +320,7 @@ def _blame(env: Any, call: str) -> Iterator[None]:
         yield
     except EnvironmentContractError as error:
         raise EnvironmentContractError(f"{env_name(env)}.{call}() {error}.") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EnvironmentContractError(
             f"{env_name(env)}.{call}() raised {type(error).__name__}: {error}. "
             "The fault lies in the environment, or in an action that it does not accept."

@@ -194,7 +194,7 @@ class TrainingRun(Callback):
             return
         config = self.config
         seed = EVALUATION_SEED + 1000 * config.seed + len(self.evaluations)
-        returns = self._evaluator.returns(self.agent, episodes=config.eval_episodes, seed=seed)
+        returns = self._evaluator.returns(self.agent, episodes=config.eval_episodes, seed=seed, check=self._check_stop)
         self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": float(returns.mean())})
         self._sink.write({"eval/mean_reward": float(returns.mean()), "eval/std_reward": float(returns.std())}, step)
         if self.progress:

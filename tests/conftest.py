@@ -36,6 +36,8 @@ class Misbehaving(gym.Env):
         how = self.how if self.steps >= self.at else "not"
         if how == "raise":
             raise RuntimeError("the motor is on fire")
+        if how == "exit":
+            raise SystemExit(0)
         observation = np.full(2, np.nan if how == "nan_observation" else 0.0, np.float32)
         if how == "wrong_shape":
             observation = np.zeros(3, np.float32)

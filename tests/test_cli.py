@@ -112,6 +112,7 @@ def test_an_environment_of_another_module_trains(hrl, misbehaving, tmp_path):
     ("how", "sentence"),
     [
         ("raise", "raised RuntimeError: the motor is on fire"),
+        ("exit", "raised SystemExit"),
         ("nan_reward", "returned the reward nan"),
         ("nan_observation", "returned the observation nan"),
         ("four_values", "Misbehaving-v0.step()"),
@@ -230,3 +231,37 @@ def test_settings_that_sb3_chokes_on_are_one_sentence(settings, hrl, tmp_path):
     assert outcome.code in (1, 2)
     assert "Traceback" not in outcome.err
     assert outcome.err.startswith("hrl: sb3:ppo ")
+
+
+def test_ctrl_c_ends_an_evaluation_that_would_not_end(tmp_path):
+    (tmp_path / "endless_module.py").write_text(
+        "import gymnasium as gym\nimport numpy as np\n\n\n"
+        "class Endless(gym.Env):\n"
+        "    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))\n    action_space = gym.spaces.Discrete(2)\n\n"
+        "    def reset(self, *, seed=None, options=None):\n        return np.zeros(1, np.float32), {}\n\n"
+        "    def step(self, action):\n        return np.zeros(1, np.float32), 1.0, False, False, {}\n\n\n"
+        "gym.register('Endless-v0', entry_point=Endless)\n"
+    )
+    code = (
+        "import os, signal, sys\n"
+        "from hamiltonian_rl.agents.evaluation import Evaluator\n"
+        "from hamiltonian_rl.cli import main\n"
+        "real = Evaluator.returns\n"
+        "def interrupted(*arguments, **named):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(*arguments, **named)\n"
+        "Evaluator.returns = interrupted\n"
+        "main()\n"
+    )
+    arguments = ["train", "--env", "endless_module:Endless-v0", "--steps", "400", "--eval-every", "200"]
+    process = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--run-dir", str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert process.returncode == 1, process.stderr
+    assert "hrl train --resume" in process.stdout
+    (folder,) = (tmp_path / "runs").glob("*/*/0-*")
+    assert json.loads((folder / "result.json").read_text())["steps"] == 200
