@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any, ClassVar, Self
 import gymnasium as gym
 import numpy as np
 
+from hamiltonian_rl.agents.agent_file import FILE_MARK, reading_agent, with_suffix
 from hamiltonian_rl.agents.callbacks import Callbacks, as_callbacks
 from hamiltonian_rl.agents.device import resolve_device
 from hamiltonian_rl.agents.episodes import EpisodeCounter
-from hamiltonian_rl.agents.settings import make_settings
+from hamiltonian_rl.agents.settings import checked_seed, is_count, make_settings, plain_settings
 from hamiltonian_rl.agents.spaces import space_from_tree, space_to_tree
 from hamiltonian_rl.envs.stepping import Stepper, Transitions
 from hamiltonian_rl.errors import CheckpointError, UsageError
@@ -22,15 +22,13 @@ from hamiltonian_rl.tracking.checkpoint import Tree, read_checkpoint, write_chec
 from hamiltonian_rl.tracking.logger import Logger
 from hamiltonian_rl.tracking.snapshot import capture, restore
 
-AGENT_FILE_KIND, AGENT_FILE_VERSION = "hamiltonian_rl agent", 1
-
 
 class Agent(ABC):
     """An agent that learns from an environment and acts in it, spelled as Stable-Baselines3 spells it.
 
     Args:
         env: A Gymnasium environment, a Gymnasium vector environment, or an SB3 VecEnv.
-        seed: Of every random choice that the agent makes, and of the environment's first reset.
+        seed: Of every random choice that the agent makes, and of the environment's first reset; None draws one.
         device: "cpu", "cuda", "cuda:1" ... or "auto": the CPU, which is faster at these sizes.
         tensorboard_log: Folder for TensorBoard events; None for none.
         settings: Hyper-parameters; each agent lists its own in `Settings`.
@@ -49,8 +47,8 @@ class Agent(ABC):
         self,
         env: Any,
         *,
-        seed: int = 0,
-        device: str = "auto",
+        seed: int | None = 0,
+        device: str | None = "auto",
         tensorboard_log: str | Path | None = None,
         **settings: Any,
     ) -> None:
@@ -59,10 +57,15 @@ class Agent(ABC):
         self.tensorboard_log = None if tensorboard_log is None else Path(tensorboard_log)
 
     def _start(
-        self, observation_space: gym.Space, action_space: gym.Space, seed: int, device: str, settings: dict[str, Any]
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        seed: int | None,
+        device: str | None,
+        settings: dict[str, Any],
     ) -> None:
         self.observation_space, self.action_space = observation_space, action_space
-        self.seed = int(seed)
+        self.seed = checked_seed(seed)
         self.device = resolve_device(device)
         self.settings = self._make_settings(settings)
         self.logger = Logger()
@@ -88,7 +91,7 @@ class Agent(ABC):
             UsageError: One of them is unknown or out of range.
         """
         settings: Any = make_settings(cls.Settings, given, name)
-        return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
+        return plain_settings(settings)
 
     def parameter_arrays(self) -> list[np.ndarray]:
         """Return everything learnt, as arrays in a fixed order."""
@@ -137,7 +140,7 @@ class Agent(ABC):
 
     def get_env(self) -> Any:
         """Return the environment as an SB3 VecEnv, which is what SB3's callbacks expect."""
-        from hamiltonian_rl.agents.sb3 import as_vec_env
+        from hamiltonian_rl.envs.vec_env import as_vec_env
 
         return None if self.env is None else as_vec_env(self.env)
 
@@ -193,8 +196,7 @@ class Agent(ABC):
             EnvironmentContractError: The environment raised or broke Gymnasium's contract.
             TrainingError: The learning diverged.
         """
-        if self.env is None:
-            raise UsageError("This agent has no environment to learn from. Give it one with set_env(env).")
+        total_timesteps = self._checked_timesteps(total_timesteps, log_interval)
         callbacks = as_callbacks(callback, progress_bar)
         self._begin(total_timesteps, reset_num_timesteps, tb_log_name)
         callbacks.start(self, {"total_timesteps": total_timesteps, "self": self, "log_interval": log_interval})
@@ -203,12 +205,24 @@ class Agent(ABC):
         callbacks.end()
         return self
 
+    def _checked_timesteps(self, total_timesteps: Any, log_interval: Any) -> int:
+        """Return the number of steps to learn for, or refuse to learn."""
+        if self.env is None:
+            raise UsageError("This agent has no environment to learn from. Give it one with set_env(env).")
+        if log_interval is not None and not is_count(log_interval, least=1):
+            raise UsageError(
+                f"log_interval = {log_interval!r}; expected a whole number from 1, or None for no records."
+            )
+        if not is_count(total_timesteps, least=0):
+            raise UsageError(f"total_timesteps = {total_timesteps!r}; expected a whole number from 0, such as 10_000.")
+        return int(total_timesteps)
+
     def _begin(self, total_timesteps: int, reset_num_timesteps: bool, tb_log_name: str | None) -> None:
         if reset_num_timesteps:
             self.num_timesteps = 0
             self._episodes = EpisodeCounter()
         self._open_log(tb_log_name, reset_num_timesteps)
-        self._total_timesteps = self.num_timesteps + int(total_timesteps)
+        self._total_timesteps = self.num_timesteps + total_timesteps
         self._clock = (time.perf_counter(), self.num_timesteps)
         if reset_num_timesteps or not self._running:
             self._episodes.start(self.stepper.num_envs)
@@ -223,7 +237,9 @@ class Agent(ABC):
         from hamiltonian_rl.tracking.tensorboard import TensorBoardSink, next_run_folder
 
         self.logger.close()
-        self.logger = Logger(TensorBoardSink(next_run_folder(self.tensorboard_log, tb_log_name or self.name)))
+        sink = TensorBoardSink(next_run_folder(self.tensorboard_log, tb_log_name or self.name))
+        sink.write_hparams({"agent": self.name, "seed": self.seed, **self._settings_tree()})
+        self.logger = Logger(sink)
 
     def _iterate(self, callbacks: Callbacks, log_interval: int | None) -> bool:
         """Act, step and learn once; return whether to go on."""
@@ -292,6 +308,8 @@ class Agent(ABC):
         single = array.shape == expected
         if not single and array.shape[1:] != expected:
             raise UsageError(f"The observation has shape {array.shape}; expected {expected} or (n, *{expected}).")
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise UsageError(f"The observation is {observation!r}; expected finite numbers.")
         batch = array[None] if single else array
         actions = np.asarray(self._greedy(batch) if deterministic else self._sample(batch, self._predict_rng))
         return (actions[0] if single else actions), state
@@ -299,8 +317,7 @@ class Agent(ABC):
     def to_tree(self) -> Tree:
         """Return everything needed to go on exactly, as plain data and arrays (see `save`)."""
         return {
-            "kind": AGENT_FILE_KIND,
-            "version": AGENT_FILE_VERSION,
+            **FILE_MARK,
             "agent": self.name,
             "seed": self.seed,
             "settings": self._settings_tree(),
@@ -319,7 +336,7 @@ class Agent(ABC):
         Raises:
             RunStorageError: The file cannot be written.
         """
-        write_checkpoint(_with_suffix(path), self.to_tree())
+        write_checkpoint(with_suffix(path), self.to_tree())
 
     @classmethod
     def load(cls, path: str | Path, env: Any = None, device: str = "auto") -> Self:
@@ -334,46 +351,30 @@ class Agent(ABC):
         Raises:
             CheckpointError: The file is damaged, of another kind, or of another agent.
         """
-        return cls.from_tree(read_checkpoint(_with_suffix(path)), env, device, where=str(path))
+        return cls.from_tree(read_checkpoint(with_suffix(path)), env, device, where=str(path))
 
     @classmethod
     def from_tree(cls, tree: Any, env: Any = None, device: str = "auto", *, where: str = "The file") -> Self:
         """Make the agent that `to_tree` wrote down; see `load`."""
-        if not isinstance(tree, dict) or tree.get("kind") != AGENT_FILE_KIND:
-            raise CheckpointError(f"{where} holds no agent of this toolkit.")
-        try:
-            return cls._from_checked_tree(tree, env, device, where)
-        except (UsageError, CheckpointError):
-            raise
-        except Exception as error:  # whatever an altered file makes the parts raise
-            raise CheckpointError(
-                f"{where} is incomplete or inconsistent ({type(error).__name__}: {error}). Use another checkpoint."
-            ) from error
+        with reading_agent(tree, where):
+            if "name" not in cls.__dict__:
+                from hamiltonian_rl.agents import agent_class
 
-    @classmethod
-    def _from_checked_tree(cls, tree: Any, env: Any, device: str, where: str) -> Self:
-        if tree["version"] != AGENT_FILE_VERSION:
-            raise CheckpointError(
-                f"{where} has version {tree['version']}; this release reads {AGENT_FILE_VERSION}. Train it again."
-            )
-        if "name" not in cls.__dict__:
-            from hamiltonian_rl.agents import agent_class
-
-            found: Any = agent_class(tree["agent"])
-            return found.from_tree(tree, env, device, where=where)  # type: ignore[no-any-return]
-        if tree["agent"].partition(":")[0] != cls.name:
-            raise CheckpointError(f"{where} holds the agent {tree['agent']}, not {cls.name}. Use Agent.load.")
-        agent = cls._blank(tree)
-        if env is not None:
-            agent.stepper = Stepper(env)
-        spaces = space_from_tree(tree["observation_space"]), space_from_tree(tree["action_space"])
-        agent._start(*spaces, tree["seed"], device, tree["settings"])
-        agent._env_state = tree["env"]
-        if env is not None:
-            agent.set_env(env)
-        agent._set_loop_state(tree["loop"])
-        agent._set_own_state(tree["own"])
-        return agent
+                found: Any = agent_class(tree["agent"])
+                return found.from_tree(tree, env, device, where=where)  # type: ignore[no-any-return]
+            if tree["agent"].partition(":")[0] != cls.name:
+                raise CheckpointError(f"{where} holds the agent {tree['agent']}, not {cls.name}. Use Agent.load.")
+            agent = cls._blank(tree)
+            if env is not None:
+                agent.stepper = Stepper(env)
+            spaces = space_from_tree(tree["observation_space"]), space_from_tree(tree["action_space"])
+            agent._start(*spaces, tree["seed"], device, tree["settings"])
+            agent._env_state = tree["env"]
+            if env is not None:
+                agent.set_env(env)
+            agent._set_loop_state(tree["loop"])
+            agent._set_own_state(tree["own"])
+            return agent
 
     @classmethod
     def _blank(cls, tree: Any) -> Self:
@@ -383,7 +384,7 @@ class Agent(ABC):
         return capture(self.env) if self._running else self._env_state
 
     def _settings_tree(self) -> dict[str, Any]:
-        return {name: _plain(value) for name, value in dataclasses.asdict(self.settings).items()}
+        return plain_settings(self.settings)
 
     def _loop_state(self) -> Tree:
         return {
@@ -407,12 +408,3 @@ class Agent(ABC):
 
     def _restore_env(self) -> bool:
         return restore(self.env, self._env_state)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _with_suffix(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix else path.with_suffix(".zip")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -72,3 +74,24 @@ class ProgressBar(Callback):
     def on_training_end(self) -> None:
         """Close the bar."""
         self.close()
+
+
+@contextlib.contextmanager
+def episodes_shown(total: int, console: Console | None = None) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes the number of finished episodes and shows it, as `ProgressBar` does."""
+    console = console or Console(stderr=True)
+    last = time.monotonic()
+    if console.is_terminal:
+        columns = TextColumn("greedy episodes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("evaluation", total=total)
+            yield lambda finished: bar.update(task, completed=finished)
+        return
+
+    def show(finished: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            console.print(f"{finished} of {total} greedy episodes", highlight=False)
+
+    yield show

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hamiltonian_rl.envs.stepping import Transitions
+from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.tracking.checkpoint import Tree
 
 NO_SLOT = -1
@@ -104,12 +105,17 @@ class ReplayBuffer:
         self.gamma = gamma
         self.priority_exponent = priority_exponent
         self.size = self.position = 0
-        self.observations = np.zeros((capacity, *observation_shape), observation_dtype)
-        self.next_observations = np.zeros_like(self.observations)
-        self.actions = np.zeros(capacity, np.int64)
-        self.rewards = np.zeros(capacity, np.float32)
-        self.terminated = np.zeros(capacity, bool)
-        self.link = np.full(capacity, NO_SLOT)
+        try:
+            self.observations = np.zeros((capacity, *observation_shape), observation_dtype)
+            self.next_observations = np.zeros_like(self.observations)
+            self.actions = np.zeros(capacity, np.int64)
+            self.rewards = np.zeros(capacity, np.float32)
+            self.terminated = np.zeros(capacity, bool)
+            self.link = np.full(capacity, NO_SLOT)
+        except (MemoryError, ValueError) as error:
+            raise UsageError(
+                f"A memory of {capacity:,} transitions does not fit into this machine ({error}). Lower buffer_size."
+            ) from error
         self.newest = np.full(1, NO_SLOT)  # of each environment: slot of the running episode's last transition
         self.tree = SumTree(capacity) if priority_exponent else None
         self.largest_priority = 1.0

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's algorithms behind this toolkit's interface. The only file that imports it.
+"""Stable-Baselines3's algorithms behind this toolkit's interface.
 
 So that a comparison is fair, SB3 runs with its own code and with rl-zoo3's published settings; so that
 its runs are safe and resumable, they are saved as this toolkit saves its own: without pickle, and whole.
@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import sys
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.callbacks import Callbacks, as_callbacks
-from hamiltonian_rl.envs.stepping import CheckedEnv, Stepper, autoreset_mode
-from hamiltonian_rl.errors import CheckpointError, UntrustedFileError, UsageError, did_you_mean
+from hamiltonian_rl.agents.sb3_settings import EXTRA_SETTINGS, NOISE_TYPES, algorithm_of_file, check_settings, schedule
+from hamiltonian_rl.envs.vec_env import as_vec_env
+from hamiltonian_rl.errors import CheckpointError, UntrustedFileError, UsageError, did_you_mean, first_line
 from hamiltonian_rl.tracking.checkpoint import Tree
 from hamiltonian_rl.tracking.snapshot import capture, capture_global_generators, restore, restore_global_generators
 
@@ -40,9 +37,6 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "sac": SAC,
     "td3": TD3,
 }
-# Settings of ours on top of the algorithm's own: running normalisation, and action noise by name.
-EXTRA_SETTINGS = {"normalize", "noise_type", "noise_std"}
-NOT_SETTINGS = {"self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model", "action_noise"}
 
 
 class SB3Agent(Agent):
@@ -86,11 +80,7 @@ class SB3Agent(Agent):
     def resolve_settings(cls, name: str, given: dict[str, Any]) -> dict[str, Any]:
         """Return the settings given, checked; what is not given stays the algorithm's own default."""
         algorithm = ALGORITHMS[name.partition(":")[2]]
-        known = set(inspect.signature(algorithm).parameters) - NOT_SETTINGS | EXTRA_SETTINGS
-        for setting in given:
-            if setting not in known:
-                raise UsageError(f'{name} has no setting "{setting}". {did_you_mean(setting, known)}')
-        return dict(given)
+        return check_settings(name, given, set(inspect.signature(algorithm).parameters))
 
     def parameter_arrays(self) -> list[np.ndarray]:
         """Return the policy's parameters and buffers."""
@@ -111,9 +101,10 @@ class SB3Agent(Agent):
         policy = arguments.pop("policy", None) or _policy_name(self.observation_space)
         try:
             self.model = self._algorithm(policy, vec_env, seed=self.seed, device=self.device, **arguments)
-        except (AssertionError, TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # SB3 checks by assertions, and torch chokes on what these let through
             raise UsageError(
-                f"{self.name} cannot be made for {self.action_space} with {self.settings}: {error}"
+                f"{self.name} cannot be made for observations {self.observation_space}, actions {self.action_space} "
+                f"and {self.settings}: {type(error).__name__}: {first_line(error)}"
             ) from error
         self.model.set_logger(self.logger)  # type: ignore[arg-type]
 
@@ -154,8 +145,7 @@ class SB3Agent(Agent):
 
         ``log_interval`` counts rollouts for PPO and A2C, episodes for the others.
         """
-        if self.env is None:
-            raise UsageError("This agent has no environment to learn from. Give it one with set_env(env).")
+        total_timesteps = self._checked_timesteps(total_timesteps, log_interval)
         callbacks = as_callbacks(callback, progress_bar)
         noise = None if reset_num_timesteps else capture(self.model.action_noise)
         self._open_log(tb_log_name, reset_num_timesteps)
@@ -262,7 +252,7 @@ class SB3Agent(Agent):
                 f"{path} is a Stable-Baselines3 file. It holds pickles, which run code when they are loaded. "
                 "If you know where it comes from, say so with --trust (trust=True)."
             )
-        algorithm = algorithm or _sb3_algorithm(Path(path))
+        algorithm = algorithm or algorithm_of_file(Path(path))
         agent = cls(env, algorithm=algorithm)
         try:
             agent.model = ALGORITHMS[algorithm].load(path, env=as_vec_env(env), device="cpu")
@@ -324,78 +314,6 @@ class _SpacesOnly(gym.Env[Any, Any]):
         return DummyVecEnv([lambda: cls(agent)] * agent._n_envs)
 
 
-class GymnasiumVecEnv(VecEnv):
-    """A Gymnasium vector environment seen as an SB3 VecEnv."""
-
-    def __init__(self, env: VectorEnv) -> None:
-        self.stepper = Stepper(env)
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-
-    def reset(self) -> Any:
-        """Start new episodes everywhere."""
-        self.stepper.reset(self._seeds[0])
-        self._reset_seeds()
-        return self.stepper.observations
-
-    def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for `step_wait`."""
-        self._actions = actions
-
-    def step_wait(self) -> Any:
-        """Step; the last observation of a finished episode is in its info, as SB3 expects."""
-        step = self.stepper.step(self._actions)
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for index in np.nonzero(step.over)[0]:
-            infos[index]["terminal_observation"] = step.next_observations[index]
-            infos[index]["TimeLimit.truncated"] = bool(step.truncated[index] and not step.terminated[index])
-        return self.stepper.observations, step.rewards.astype(np.float32), step.over, infos
-
-    def close(self) -> None:
-        """Close the environment."""
-        self.stepper.env.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Return an attribute, the same for every copy."""
-        return [getattr(self.stepper.env, attr_name, None)] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set an attribute of the vector environment."""
-        setattr(self.stepper.env, attr_name, value)
-
-    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of the vector environment."""
-        return [getattr(self.stepper.env, method_name)(*method_args, **method_kwargs)]
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Say that no copy is wrapped one by one."""
-        return [False] * self.num_envs
-
-
-def as_vec_env(env: Any, *, learning: bool = False) -> VecEnv:
-    """Return any environment as an SB3 VecEnv.
-
-    Raises:
-        UsageError: ``learning`` from a native vector environment that resets in the step after an
-            episode's end. SB3 would take that pseudo-step for a transition.
-    """
-    if isinstance(env, VecEnv):
-        return env
-    if isinstance(env, SyncVectorEnv):
-        return DummyVecEnv([lambda copy=copy: _watched(copy) for copy in env.envs])  # type: ignore[misc]
-    if isinstance(env, VectorEnv):
-        if learning and autoreset_mode(env) is AutoresetMode.NEXT_STEP:
-            raise UsageError(
-                f"{type(env).__name__} resets in the step after an episode's end, which Stable-Baselines3 cannot "
-                'learn from. Make it with gymnasium.make_vec(..., vectorization_mode="sync").'
-            )
-        return VecMonitor(GymnasiumVecEnv(env))
-    return DummyVecEnv([lambda: _watched(env)])
-
-
-def _watched(env: gym.Env) -> Monitor:
-    return env if isinstance(env, Monitor) else Monitor(CheckedEnv(env))
-
-
 def _policy_name(space: gym.Space) -> str:
     if isinstance(space, gym.spaces.Dict):
         return "MultiInputPolicy"
@@ -405,28 +323,15 @@ def _policy_name(space: gym.Space) -> str:
 
 def _constructor_arguments(settings: dict[str, Any], action_space: gym.Space) -> dict[str, Any]:
     """Return the arguments of the algorithm: schedules and noise made from their names."""
-    arguments = {name: _schedule(value) for name, value in settings.items() if name not in EXTRA_SETTINGS}
+    arguments = {name: schedule(value) for name, value in settings.items() if name not in EXTRA_SETTINGS}
     if isinstance(arguments.get("train_freq"), list):
         arguments["train_freq"] = tuple(arguments["train_freq"])
     kind = settings.get("noise_type")
     if kind is not None:
-        noises = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
-        if kind not in noises:
-            raise UsageError(f'There is no noise_type "{kind}". {did_you_mean(str(kind), noises)}')
+        noise = dict(zip(NOISE_TYPES, (NormalActionNoise, OrnsteinUhlenbeckActionNoise), strict=True))[kind]
         size = action_space.shape or (1,)
-        arguments["action_noise"] = noises[kind](np.zeros(size), np.full(size, float(settings.get("noise_std", 0.1))))
+        arguments["action_noise"] = noise(np.zeros(size), np.full(size, float(settings.get("noise_std", 0.1))))
     return arguments
-
-
-def _schedule(value: Any) -> Any:
-    if not (isinstance(value, str) and value.startswith("lin_")):
-        return value
-    start = float(value.removeprefix("lin_"))
-
-    def falling(remaining: float) -> float:
-        return remaining * start
-
-    return falling
 
 
 @contextlib.contextmanager
@@ -438,23 +343,3 @@ def _detached(model: BaseAlgorithm) -> Iterator[None]:
         yield
     finally:
         model.env, model._vec_normalize_env = env, normalization
-
-
-def _sb3_algorithm(path: Path) -> str:
-    """Find out, without unpickling anything, which algorithm a file holds."""
-    marks: dict[str, Callable[[dict[str, Any]], bool]] = {
-        "ppo": lambda data: "clip_range" in data,
-        "dqn": lambda data: "exploration_final_eps" in data,
-        "sac": lambda data: "ent_coef" in data and "target_entropy" in data,
-        "a2c": lambda data: "gae_lambda" in data,
-        "td3": lambda data: "target_policy_noise" in data,
-    }
-    try:
-        with zipfile.ZipFile(path) as archive:
-            data = json.loads(archive.read("data"))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is no Stable-Baselines3 model: {error}") from error
-    for name, mark in marks.items():
-        if mark(data):
-            return name
-    raise CheckpointError(f"Cannot tell which algorithm {path} holds; name it with --agent sb3:NAME.")

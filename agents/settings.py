@@ -9,6 +9,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from hamiltonian_rl.errors import UsageError, did_you_mean
 
 SettingsT = TypeVar("SettingsT")
@@ -69,6 +71,32 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         except tomllib.TOMLDecodeError:
             continue
     return name.strip(), value
+
+
+def checked_seed(seed: Any) -> int:
+    """Return the seed, or one from the operating system's randomness for None.
+
+    Raises:
+        UsageError: It is no whole number from 0 to 2**32 - 1, which is what NumPy, torch and Gymnasium take.
+    """
+    if seed is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if not is_count(seed, least=0) or seed >= 2**32:
+        raise UsageError(f"seed = {seed!r}; expected a whole number from 0 to {2**32 - 1:,}, or None to draw one.")
+    return int(seed)
+
+
+def is_count(value: Any, *, least: int) -> bool:
+    """Return whether the value is a whole number from ``least`` (1e5 is one, True is none)."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(np.isfinite(value) and value == int(value) and value >= least)
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """Return a settings dataclass as a dict of what TOML and JSON can hold."""
+    values = dataclasses.asdict(settings).items()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 def _convert(value: Any, hint: Any) -> Any:

@@ -13,8 +13,15 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from hamiltonian_rl.envs.checking import env_name
 from hamiltonian_rl.envs.stepping import Stepper
-from hamiltonian_rl.errors import EnvironmentContractError, HamiltonianRLError, UsageError, did_you_mean
+from hamiltonian_rl.errors import (
+    EnvironmentContractError,
+    EnvironmentWarning,
+    HamiltonianRLError,
+    UsageError,
+    did_you_mean,
+)
 from hamiltonian_rl.tracking.snapshot import capture, restore
 
 
@@ -105,6 +112,19 @@ def make_training_env(
     return make_vector_env(env_id, n_envs, settings, native=native)
 
 
+def close_env(env: Any) -> None:
+    """Close an environment; one that raises here is named in a warning, for nothing is lost by it."""
+    try:
+        env.close()
+    except (Exception, SystemExit) as error:
+        warnings.warn(
+            f"{env_name(env)}.close() raised {type(error).__name__}: {error}. Nothing is lost by it; "
+            "what it holds may stay open until the program ends.",
+            EnvironmentWarning,
+            stacklevel=2,
+        )
+
+
 def is_restorable(
     env_id: str, n_envs: int, settings: Mapping[str, Any] | None = None, *, native: bool = True, steps: int = 20
 ) -> bool:
@@ -139,8 +159,8 @@ def is_restorable(
     except (EnvironmentContractError, HamiltonianRLError, TypeError, ValueError, KeyError, RecursionError):
         return False
     finally:
-        one.env.close()
-        other.env.close()
+        close_env(one.env)
+        close_env(other.env)
     return True
 
 

@@ -8,8 +8,6 @@ back, because a wrong shape or a NaN is cheap to name here and expensive to find
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from hamiltonian_rl.envs.checking import check_finite, check_flags, env_name
 from hamiltonian_rl.errors import EnvironmentContractError, UsageError
 
 
@@ -60,15 +59,6 @@ def autoreset_mode(env: VectorEnv) -> AutoresetMode:
     """Return when a vector environment starts new episodes; NEXT_STEP, Gymnasium's own, unless it says."""
     mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
     return mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
-
-
-def env_name(env: Any) -> str:
-    """Return the id that the environment is registered under, or its class."""
-    for candidate in (env, *getattr(env, "envs", [])):
-        spec = getattr(candidate, "spec", None)
-        if spec is not None:
-            return str(spec.id)
-    return type(getattr(env, "unwrapped", env)).__name__
 
 
 class Stepper:
@@ -174,6 +164,7 @@ class Stepper:
             action = int(action)
         result = self._unpack(self.env.step(action), 5, "step")
         observation, reward, terminated, truncated, info = result
+        check_flags(terminated, truncated, self.name)
         successors = self._lift(observation)
         upcoming = successors
         if terminated or truncated:
@@ -288,59 +279,3 @@ class Stepper:
             f"{self.name}.{call}() raised {type(error).__name__}: {error} (at step {self.n_steps}). "
             "The fault lies in the environment, or in an action that it does not accept."
         )
-
-
-def check_finite(value: Any, what: str) -> None:
-    """Raise where a number, or an array of floats, holds NaN or infinity.
-
-    Raises:
-        EnvironmentContractError: The message names the value.
-    """
-    if isinstance(value, dict | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            check_finite(part, what)
-        return
-    array = np.asarray(value)
-    if array.dtype.kind in "OUS":
-        raise EnvironmentContractError(f"returned the {what} {value!r}; expected numbers. Correct the environment")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise EnvironmentContractError(
-            f"returned the {what} {array[~np.isfinite(array)][0]}; expected finite numbers. Correct the environment"
-        )
-
-
-@contextlib.contextmanager
-def _blame(env: Any, call: str) -> Iterator[None]:
-    """Turn whatever an environment raises into one sentence that names it.
-
-    Raises:
-        EnvironmentContractError: Something was raised inside.
-    """
-    try:
-        yield
-    except EnvironmentContractError as error:
-        raise EnvironmentContractError(f"{env_name(env)}.{call}() {error}.") from None
-    except (Exception, SystemExit) as error:
-        raise EnvironmentContractError(
-            f"{env_name(env)}.{call}() raised {type(error).__name__}: {error}. "
-            "The fault lies in the environment, or in an action that it does not accept."
-        ) from error
-
-
-class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Names the environment, the call and the value when an environment raises or returns NaN."""
-
-    def reset(self, **arguments: Any) -> Any:
-        """Reset, checking what comes back."""
-        with _blame(self.env, "reset"):
-            observation, info = self.env.reset(**arguments)
-            check_finite(observation, "observation")
-        return observation, info
-
-    def step(self, action: Any) -> Any:
-        """Step, checking what comes back."""
-        with _blame(self.env, "step"):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            check_finite(observation, "observation")
-            check_finite(reward, "reward")
-        return observation, reward, terminated, truncated, info

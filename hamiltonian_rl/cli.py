@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hamiltonian_rl.errors import HamiltonianRLError, UsageError
+from hamiltonian_rl.errors import EnvironmentWarning, HamiltonianRLError, UsageError
 
 if TYPE_CHECKING:
     from hamiltonian_rl.training import TrainingRun
@@ -25,6 +26,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+RUNS = Path("runs")
+INTERRUPTED = 130  # what Typer exits with on Ctrl-C
+_python_shows_warning = warnings.showwarning
 EnvSettings = Annotated[
     list[str] | None, typer.Option("--env-set", metavar="KEY=VALUE", help="Argument of the environment, repeatable.")
 ]
@@ -55,7 +59,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Repeat a run from its config.toml, bit for bit.")
     ] = None,
-    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are kept.")] = Path("runs"),
+    run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where runs are kept [default: runs].")] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run, exactly where it stopped.")
     ] = None,
@@ -82,11 +86,13 @@ def train(
     chosen = dict(parse_assignment(text) for text in settings or [])
     env_chosen = dict(parse_assignment(text) for text in env_settings or [])
     if resume is not None:
-        _refuse("--resume", {**names, "--config": config, **{f"--{n.replace('_', '-')}": v for n, v in fields.items()}})
+        decided = {f"--{name.replace('_', '-')}": value for name, value in fields.items()}
+        _refuse("--resume", {**names, **decided, "--config": config, "--run-dir": run_dir})
         run = _resumed(resume, steps, checkpoint_every)
     elif config is not None:
         _refuse("--config", names)
-        run = _repeated(config, run_dir, {**fields, **({} if steps is None else {"steps": steps})}, checkpoint_every)
+        budget = {} if steps is None else {"steps": steps}
+        run = _repeated(config, run_dir or RUNS, {**fields, **budget}, checkpoint_every)
     elif env is None:
         raise UsageError("Which environment? For instance: hrl train --env CartPole-v1. `hrl list envs` names them.")
     else:
@@ -96,7 +102,7 @@ def train(
         resolved = resolve(
             env, agent=agent, steps=steps, n_envs=n_envs, settings=chosen, env_settings=env_chosen, say=_say, **fields
         )
-        run = start_run(resolved, run_dir, **_arguments(checkpoint_every))
+        run = start_run(resolved, run_dir or RUNS, **_arguments(checkpoint_every))
     _execute(run)
 
 
@@ -121,6 +127,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a trained agent over greedy episodes."""
+    from hamiltonian_rl.agents.progress import episodes_shown
     from hamiltonian_rl.agents.settings import parse_assignment
     from hamiltonian_rl.inspection import evaluate_model, open_model
 
@@ -130,7 +137,8 @@ def evaluate(
     if render and video is not None:
         raise UsageError("--render and --video exclude each other: one shows, the other records.")
     count = episodes or (1 if render or video is not None else 100)
-    summary = evaluate_model(opened, count, render=render, video=video, progress=_say)
+    with episodes_shown(count) as show:
+        summary = evaluate_model(opened, count, render=render, video=video, progress=show)
     _print_table(f"{opened.agent.name} on {opened.env_id}", summary)
 
 
@@ -153,15 +161,28 @@ def list_(
 
 def main() -> None:
     """Run `hrl`; exit with 0, 1 when a run failed or was stopped, 2 when the call is wrong."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
     except UsageError as error:
         _fail(error, 2)
     except HamiltonianRLError as error:
         _fail(error, 1)
+    except SystemExit as stop:
+        if stop.code != INTERRUPTED:
+            raise
+        _fail("stopped at once. What a run had saved before is kept: hrl train --resume RUN goes on from it.", 1)
 
 
-def _fail(error: Exception, code: int) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print our own warnings as sentences, others as Python does."""
+    if issubclass(category, EnvironmentWarning):
+        print(f"hrl: note: {message}", file=sys.stderr)
+    else:
+        _python_shows_warning(message, category, *where)
+
+
+def _fail(error: Exception | str, code: int) -> None:
     print(f"hrl: {error}", file=sys.stderr)
     raise SystemExit(code)
 
@@ -206,9 +227,6 @@ def _repeated(path: Path, run_dir: Path, changes: dict[str, Any], checkpoint_eve
 def _execute(run: TrainingRun) -> None:
     _say(f"Training {run.config.agent} on {run.config.env} for {run.config.steps:,} steps, in {run.folder.path}")
     result = run.execute()
-    if result["status"] == "stopped" and result["steps"] >= run.config.steps:
-        _say(f"Stopped in the final evaluation; training is done. Measure it with: hrl evaluate {run.folder.path}")
-        raise SystemExit(1)
     if result["status"] == "stopped":
         _say(
             f"Stopped at step {result['steps']:,} of {run.config.steps:,}; everything is kept in {run.folder.path}\n"

@@ -36,6 +36,21 @@ class RunStorageError(HamiltonianRLError, OSError):
     """A run cannot be written: no permission, no space, or the folder is taken."""
 
 
+class EnvironmentWarning(UserWarning):
+    """An environment did something wrong that costs nothing: it is told, and the work goes on."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error's message, as a sentence, for it may come from anywhere.
+
+    Example:
+        >>> first_line(ValueError("no such layer\nat line 3")), first_line(ValueError())
+        ('no such layer.', 'no message.')
+    """
+    lines = str(error).strip().splitlines()
+    return f"{lines[0].rstrip('. ') if lines else 'no message'}."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a sentence with the nearest known name, or the known names when none is near.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from hamiltonian_rl.agents import AGENTS, agent_class
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.evaluation import STEPS_WITHOUT_LIMIT, Evaluator, mean_and_error
 from hamiltonian_rl.agents.tuned import tuned_settings
-from hamiltonian_rl.envs.making import env_spec, make_env
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.envs.making import close_env, env_spec, make_env
+from hamiltonian_rl.errors import EnvironmentContractError, UsageError
+from hamiltonian_rl.run_config import past_of_run
 from hamiltonian_rl.tracking.checkpoint import is_sb3_file, read_checkpoint
 from hamiltonian_rl.tracking.run_folder import RunFolder
 from hamiltonian_rl.training import FINAL_SEED
@@ -60,15 +62,17 @@ def open_model(
         made = make_env(env, settings=env_settings)
         name = None if algorithm is None else algorithm.removeprefix("sb3:")
         return OpenedModel(SB3Agent.from_sb3(path, made, algorithm=name, trust=trust), env, env_settings or {}, 0)
+    if algorithm is not None:
+        raise UsageError(f"{path} says itself which agent it holds: leave --agent out. It is for SB3's own files.")
     tree = RunFolder.open(path).read_latest_checkpoint()[1] if path.is_dir() else read_checkpoint(path)
     agent = Agent.from_tree(tree, where=str(path))
-    run = tree.get("run", {"config": {}})["config"]
-    env_id = env or run.get("env")
+    run = past_of_run(tree, str(path)).config if "run" in tree else None
+    env_id = env or (run.env if run else None)
     if env_id is None:
         raise UsageError(f"{path} does not say which environment it was trained in. Name it with --env.")
-    chosen = env_settings or (run.get("env_settings", {}) if env_id == run.get("env") else {})
+    chosen = env_settings or (run.env_settings if run and env_id == run.env else {})
     _check_spaces(agent, make_env(env_id, settings=chosen), env_id)
-    return OpenedModel(agent, env_id, chosen, run.get("seed", 0))
+    return OpenedModel(agent, env_id, chosen, run.seed if run else 0)
 
 
 def _check_spaces(agent: Agent, env: gym.Env, env_id: str) -> None:
@@ -76,7 +80,7 @@ def _check_spaces(agent: Agent, env: gym.Env, env_id: str) -> None:
         ours, theirs = getattr(agent, kind), getattr(env, kind)
         if ours != theirs:
             raise UsageError(f"The {kind} of {env_id} is {theirs}; the agent was trained with {ours}.")
-    env.close()
+    close_env(env)
 
 
 def evaluate_model(
@@ -85,25 +89,43 @@ def evaluate_model(
     *,
     render: bool = False,
     video: Path | None = None,
-    progress: Callable[[str], None] = lambda sentence: None,
+    progress: Callable[[int], None] = lambda finished: None,
 ) -> dict[str, str]:
-    """Run greedy episodes and return what a person wants to know, as rows of a table."""
-    seed = FINAL_SEED + 1000 * model.seed
-    if render or video is not None:
-        returns = _shown_episodes(model, episodes, seed, video)
-    else:
-        evaluator = Evaluator(model.env_id, model.env_settings)
-        returns = evaluator.returns(model.agent, episodes=episodes, seed=seed)
-        evaluator.close()
+    """Run greedy episodes and return what a person wants to know, as rows of a table.
+
+    Args:
+        model: The agent and its environment.
+        episodes: How many.
+        render: Show them in a window.
+        video: Film them into this file.
+        progress: Is told the number of finished episodes before each step.
+    """
+    mode = "rgb_array" if video is not None else "human" if render else None
+    _check_render_mode(model, mode)
+    evaluator = Evaluator(model.env_id, model.env_settings, render_mode=mode)
+    with contextlib.closing(evaluator), _film(evaluator, video) as film:
+
+        def before_step(finished: int) -> None:
+            progress(finished)
+            film()
+
+        seed = FINAL_SEED + 1000 * model.seed
+        returns = evaluator.returns(model.agent, episodes=episodes, seed=seed, before_step=before_step)
+    return _rows(model, returns, evaluator.n_cut, video)
+
+
+def _rows(model: OpenedModel, returns: np.ndarray, n_cut: int, video: Path | None) -> dict[str, str]:
     mean, error = mean_and_error(returns)
-    threshold = env_spec(model.env_id).reward_threshold
+    threshold, several = env_spec(model.env_id).reward_threshold, len(returns) > 1
     rows = {
-        f"Return, {episodes} greedy episode{'s' * (episodes > 1)}": (
-            f"{mean:.2f} ± {error:.2f} (standard error)" if episodes > 1 else f"{mean:.2f}"
+        f"Return, {len(returns)} greedy episode{'s' * several}": (
+            f"{mean:.2f} ± {error:.2f} (standard error)" if several else f"{mean:.2f}"
         ),
         "Lowest, median, highest": f"{returns.min():.2f}, {np.median(returns):.2f}, {returns.max():.2f}",
         "Trained for": f"{model.agent.num_timesteps:,} steps",
     }
+    if n_cut:
+        rows["Cut off"] = f"{n_cut} of them after {STEPS_WITHOUT_LIMIT:,} steps: there is no time limit"
     if threshold is not None:
         rows["Threshold"] = f"{threshold:g}, {'reached' if mean >= threshold else 'not reached'}"
     if video is not None:
@@ -111,39 +133,37 @@ def evaluate_model(
     return rows
 
 
-def _shown_episodes(model: OpenedModel, episodes: int, seed: int, video: Path | None) -> np.ndarray:
-    """Run episodes one after the other, in a window or into a video file."""
-    mode = "human" if video is None else "rgb_array"
-    modes = _render_modes(model)
+def _check_render_mode(model: OpenedModel, mode: str | None) -> None:
+    """Refuse a render mode that the model's environment does not offer."""
+    if mode is None:
+        return
+    env = make_env(model.env_id, settings=model.env_settings)
+    modes = [str(offered) for offered in env.metadata.get("render_modes", [])]
+    close_env(env)
     if mode not in modes:
         raise UsageError(f"{model.env_id} cannot render as {mode}; it offers {', '.join(modes) or 'nothing'}.")
-    env = make_env(model.env_id, mode, model.env_settings)
-    writer = None if video is None else _video_writer(video, int(env.metadata.get("render_fps", 30)))
-    returns = []
+
+
+@contextlib.contextmanager
+def _film(evaluator: Evaluator, path: Path | None) -> Iterator[Callable[[], None]]:
+    """Yield a function that adds what the environment shows now to a video file; nothing without a path."""
+    if path is None:
+        yield lambda: None
+        return
+    writer = _video_writer(path, evaluator.frames_per_second)
+
+    def add_frame() -> None:
+        frame = np.asarray(evaluator.render())
+        if frame.ndim != 3:
+            raise EnvironmentContractError(
+                f"{evaluator.env_id}.render() returned no picture (shape {frame.shape}); expected (height, width, 3)."
+            )
+        writer.append_data(_even(frame))
+
     try:
-        for episode in range(episodes):
-            observation, _ = env.reset(seed=seed if episode == 0 else None)
-            total, over, steps = 0.0, False, 0
-            while not over and steps < STEPS_WITHOUT_LIMIT:
-                if writer is not None:
-                    writer.append_data(_even(np.asarray(env.render())))
-                action, _ = model.agent.predict(observation, deterministic=True)
-                observation, reward, terminated, truncated, _ = env.step(action)
-                total, over, steps = total + float(reward), bool(terminated or truncated), steps + 1
-            returns.append(total)
+        yield add_frame
     finally:
-        if writer is not None:
-            writer.close()
-        env.close()
-    return np.array(returns)
-
-
-def _render_modes(model: OpenedModel) -> list[str]:
-    """Return the ways in which the model's environment can be seen."""
-    env = make_env(model.env_id, settings=model.env_settings)
-    modes = [str(mode) for mode in env.metadata.get("render_modes", [])]
-    env.close()
-    return modes
+        writer.close()
 
 
 def _video_writer(path: Path, fps: int) -> Any:

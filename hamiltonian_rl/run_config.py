@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from hamiltonian_rl.agents import agent_class
 from hamiltonian_rl.agents.device import resolve_device
 from hamiltonian_rl.agents.settings import make_settings, setting
 from hamiltonian_rl.agents.tuned import tuned_settings
-from hamiltonian_rl.envs.making import env_spec, make_env
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.envs.making import close_env, env_spec, make_env
+from hamiltonian_rl.errors import CheckpointError, UsageError
+from hamiltonian_rl.tracking.checkpoint import Tree
 from hamiltonian_rl.tracking.run_folder import read_config
 
 DEFAULT_STEPS = 100_000
@@ -28,7 +30,7 @@ class RunConfig:
     env: str = setting("CartPole-v1", "environment id")
     agent: str = setting("dqn", "agent name")
     steps: int = setting(DEFAULT_STEPS, "environment steps", least=1)
-    seed: int = setting(0, "seed", least=0)
+    seed: int = setting(0, "seed", least=0, most=2**32 - 1)
     n_envs: int = setting(1, "environments stepped together", least=1, most=100_000)
     device: str = setting("cpu", "cpu or cuda")
     threads: int = setting(1, "threads of the linear algebra; results depend on it to the last bit", least=1)
@@ -43,7 +45,7 @@ def choose_agent(env_id: str, env_settings: dict[str, Any]) -> tuple[str, str]:
     """Return the agent that suits an environment's spaces, and the reason in half a sentence."""
     env = make_env(env_id, settings=env_settings)
     observations, actions = env.observation_space, env.action_space
-    env.close()
+    close_env(env)
     image = isinstance(observations, gym.spaces.Box) and len(observations.shape) == 3
     simple = isinstance(observations, gym.spaces.Box | gym.spaces.Discrete)
     if isinstance(actions, gym.spaces.Discrete) and simple and not image:
@@ -129,3 +131,69 @@ def check_config(given: dict[str, Any]) -> RunConfig:
 def repeat_config(path: Path) -> RunConfig:
     """Return the configuration of an earlier run (its folder or its config.toml), checked."""
     return check_config(read_config(path))
+
+
+@dataclasses.dataclass(frozen=True)
+class PastOfRun:
+    """What a checkpoint tells of the run that wrote it.
+
+    Attributes:
+        config: Its configuration, as it was then.
+        evaluations: Its evaluations so far: step, seconds and mean_reward of each.
+        seconds: CPU seconds of training so far.
+        num_timesteps: Environment steps so far.
+    """
+
+    config: RunConfig
+    evaluations: list[dict[str, float]]
+    seconds: float
+    num_timesteps: int
+
+
+def past_of_run(tree: Tree, where: str = "The checkpoint") -> PastOfRun:
+    """Read and check what a checkpoint tells of its run.
+
+    Raises:
+        CheckpointError: It is no checkpoint of a run, or something in it is not what a run writes.
+    """
+    if not isinstance(tree, dict) or not isinstance(tree.get("run"), dict):
+        raise CheckpointError(f"{where} is no checkpoint of a run.")
+    run, loop = tree["run"], tree.get("loop")
+    past = {**run, "num_timesteps": loop.get("num_timesteps") if isinstance(loop, dict) else None}
+    rules: dict[str, Callable[[Any], bool]] = {
+        "config": lambda value: isinstance(value, dict),
+        "evaluations": lambda value: isinstance(value, list) and all(map(_is_evaluation, value)),
+        "seconds": lambda value: _is_number(value) and value >= 0,
+        "num_timesteps": lambda value: type(value) is int and value >= 0,
+    }
+    for name, holds in rules.items():
+        if not holds(past.get(name)):
+            raise CheckpointError(f"{where} was altered: its {name} is not what a run writes. Use another checkpoint.")
+    try:
+        config = make_settings(RunConfig, past["config"], where)
+    except UsageError as error:
+        raise CheckpointError(f"{where} was altered: {error}") from error
+    return PastOfRun(config, past["evaluations"], float(past["seconds"]), past["num_timesteps"])
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_evaluation(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_number(value.get(name)) for name in ("step", "seconds", "mean_reward"))
+
+
+def check_same_config(config: RunConfig, past: PastOfRun, where: str) -> None:
+    """Refuse to go on under a configuration that is not the checkpoint's own, but for the budget.
+
+    Raises:
+        UsageError: Names what differs.
+    """
+    theirs = dataclasses.asdict(past.config)
+    for name, value in dataclasses.asdict(config).items():
+        if name != "steps" and value != theirs[name]:
+            raise UsageError(
+                f"The config.toml of {where} says {name} = {value}; the checkpoint was trained with "
+                f"{theirs[name]}. Undo the edit, or start a new run with --config."
+            )

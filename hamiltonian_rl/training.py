@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +21,17 @@ from hamiltonian_rl.agents import agent_class, make_agent
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.callbacks import Callback
 from hamiltonian_rl.agents.evaluation import Evaluator, mean_and_error
-from hamiltonian_rl.agents.progress import ProgressBar
-from hamiltonian_rl.envs.making import env_spec, is_restorable, make_training_env
-from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, RunStorageError, TrainingError, UsageError
-from hamiltonian_rl.run_config import RunConfig, Say, check_config
+from hamiltonian_rl.agents.progress import ProgressBar, episodes_shown
+from hamiltonian_rl.envs.making import close_env, env_spec, is_restorable, make_training_env
+from hamiltonian_rl.errors import (
+    HamiltonianRLError,
+    RunStorageError,
+    TrainingError,
+    UsageError,
+    first_line,
+)
+from hamiltonian_rl.principles.kinematics import times_to_threshold
+from hamiltonian_rl.run_config import RunConfig, Say, check_config, check_same_config, past_of_run
 from hamiltonian_rl.tracking.checkpoint import Tree, read_checkpoint
 from hamiltonian_rl.tracking.logger import Logger
 from hamiltonian_rl.tracking.run_folder import RunFolder
@@ -35,7 +41,6 @@ SECONDS_BETWEEN_CHECKPOINTS = 30.0
 SHARE_FOR_CHECKPOINTS = 0.05
 # Start states of evaluations come from seeds far from any training seed.
 EVALUATION_SEED, FINAL_SEED = 1_000_000, 2_000_000
-SOLVED_STREAK = 5
 
 
 class Stopped(Exception):
@@ -76,10 +81,12 @@ class TrainingRun(Callback):
         self.evaluations: list[dict[str, float]] = []
         self.seconds = 0.0
         if checkpoint is None:
-            self.agent = make_agent(config.agent, env, seed=config.seed, device=config.device, **config.settings)
+            self.agent = _made_agent(config, env)
         else:
-            self.agent = Agent.from_tree(checkpoint, env, config.device)
-            self.evaluations, self.seconds = checkpoint["run"]["evaluations"], checkpoint["run"]["seconds"]
+            where = f"The checkpoint of {folder.path}"
+            past = past_of_run(checkpoint, where)
+            self.agent = Agent.from_tree(checkpoint, env, config.device, where=where)
+            self.evaluations, self.seconds = past.evaluations, past.seconds
         self._resumed_at = None if checkpoint is None else self.agent.num_timesteps
         self._evaluator = Evaluator(config.env, config.env_settings)
         self._stop_reason: str | None = None
@@ -127,7 +134,7 @@ class TrainingRun(Callback):
         except Exception as caught:  # from inside an agent or a library: the run is kept all the same
             described = TrainingError(
                 f"{self.config.agent} failed at step {self.agent.num_timesteps:,} with {type(caught).__name__}: "
-                f"{str(caught).splitlines()[0] if str(caught) else 'no message'} Check its settings."
+                f"{first_line(caught)} Check its settings."
             )
             described.__cause__ = caught
             return "failed", error or described
@@ -139,8 +146,7 @@ class TrainingRun(Callback):
         # What was logged at the checkpoint's own step came before it; what came after is void.
         self._sink = TensorBoardSink(self.folder.path, None if self._resumed_at is None else self._resumed_at + 1)
         if self._resumed_at is None:
-            metrics = {"eval/mean_reward": 0.0, "rollout/ep_rew_mean": 0.0}
-            self._sink.write_hparams(_flat(dataclasses.asdict(self.config)), metrics)
+            self._sink.write_hparams(_flat(dataclasses.asdict(self.config)))
         self.agent.set_logger(Logger(self._sink))
 
     def _close(self) -> None:
@@ -148,7 +154,7 @@ class TrainingRun(Callback):
             self.progress.close()
         self.agent.logger.close()
         self._evaluator.close()
-        self.agent.env.close()
+        close_env(self.agent.env)
 
     def _train(self) -> None:
         self._learn()
@@ -194,7 +200,9 @@ class TrainingRun(Callback):
             return
         config = self.config
         seed = EVALUATION_SEED + 1000 * config.seed + len(self.evaluations)
-        returns = self._evaluator.returns(self.agent, episodes=config.eval_episodes, seed=seed, check=self._check_stop)
+        returns = self._evaluator.returns(
+            self.agent, episodes=config.eval_episodes, seed=seed, before_step=self._check_stop
+        )
         self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": float(returns.mean())})
         self._sink.write({"eval/mean_reward": float(returns.mean()), "eval/std_reward": float(returns.std())}, step)
         if self.progress:
@@ -257,38 +265,25 @@ class TrainingRun(Callback):
     def _final_evaluation(self) -> dict[str, Any]:
         seed = FINAL_SEED + 1000 * self.config.seed
         episodes = self.config.final_episodes
-        returns = self._evaluator.returns(self.agent, episodes=episodes, seed=seed, check=self._check_stop)
-        mean, standard_error = mean_and_error(returns)
-        return {"mean_reward": mean, "mean_reward_standard_error": standard_error, "episodes": len(returns)}
+        with contextlib.nullcontext() if self.progress is None else episodes_shown(episodes) as show:
 
-    def _check_stop(self) -> None:
+            def before_step(finished: int) -> None:
+                self._check_stop()
+                if show is not None:
+                    show(finished)
+
+            returns = self._evaluator.returns(self.agent, episodes=episodes, seed=seed, before_step=before_step)
+        mean, standard_error = mean_and_error(returns)
+        return {
+            "mean_reward": mean,
+            "mean_reward_standard_error": standard_error,
+            "episodes": len(returns),
+            "episodes_cut": self._evaluator.n_cut,
+        }
+
+    def _check_stop(self, finished: int = 0) -> None:
         if self._stop_reason is not None:
             raise Stopped
-
-
-def times_to_threshold(evaluations: list[dict[str, float]], threshold: float | None) -> dict[str, Any]:
-    """Return steps and CPU seconds to the threshold, and to having solved it for good (five in a row).
-
-    None stands for "never": the run is censored at its length.
-
-    Example:
-        >>> runs = [{"step": 1000, "seconds": 1.0, "mean_reward": 480.0}]
-        >>> times_to_threshold(runs, 475.0)["steps_to_threshold"]
-        1000
-    """
-    result: dict[str, Any] = dict.fromkeys(
-        ("steps_to_threshold", "seconds_to_threshold", "steps_to_solved_for_good", "seconds_to_solved_for_good")
-    )
-    if threshold is None:
-        return result
-    passed = [evaluation["mean_reward"] >= threshold for evaluation in evaluations]
-    for index in range(len(passed)):
-        streak = passed[index : index + SOLVED_STREAK]
-        for name, holds in (("threshold", passed[index]), ("solved_for_good", streak == [True] * SOLVED_STREAK)):
-            if holds and result[f"steps_to_{name}"] is None:
-                result[f"steps_to_{name}"] = int(evaluations[index]["step"])
-                result[f"seconds_to_{name}"] = evaluations[index]["seconds"]
-    return result
 
 
 def parameters_digest(agent: Agent) -> str:
@@ -307,8 +302,21 @@ def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
         folder.write_provenance()
         return TrainingRun(config, folder, **arguments)
     except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)  # nothing has run: leave no empty run behind
+        folder.remove(root)  # nothing has run: leave no empty run behind
         raise
+
+
+def _made_agent(config: RunConfig, env: Any) -> Agent:
+    """Make a new agent; what a library raises on odd settings or spaces is a wrong call, told in a sentence."""
+    try:
+        return make_agent(config.agent, env, seed=config.seed, device=config.device, **config.settings)
+    except HamiltonianRLError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{config.agent} cannot be made for {config.env} with {config.settings}: "
+            f"{type(error).__name__}: {first_line(error)} Check the settings, and whether it suits the spaces."
+        ) from error
 
 
 def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> TrainingRun:
@@ -327,14 +335,15 @@ def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> Tra
         raise UsageError(f"There is no run {path}. Runs look like runs/CartPole-v1/dqn/0-...")
     folder = RunFolder.open(path if path.is_dir() else path.parent.parent)
     file, tree = folder.read_latest_checkpoint() if path.is_dir() else (path, read_checkpoint(path))
-    if not isinstance(tree, dict) or "run" not in tree:
-        raise CheckpointError(f"{file} is no checkpoint of a run.")
+    past = past_of_run(tree, str(file))
     config = check_config(folder.read_config())
-    _refuse_other_config(folder, config, tree["run"])
+    check_same_config(config, past, where=str(folder.path))
     if steps is not None:
         config = dataclasses.replace(config, steps=steps)
-    done = tree["loop"]["num_timesteps"]
-    if done >= config.steps:
+    result = folder.read_result() or {}
+    # A run that was cut off in its final evaluation has no steps left, and yet something to do.
+    evaluated = result.get("status") == "finished" and result.get("steps", 0) >= config.steps
+    if past.num_timesteps >= config.steps and (evaluated or past.config.steps > config.steps):
         raise UsageError(
             f"{folder.path} has reached its {config.steps} steps. To train on, give a larger --steps; "
             f"to see what it learnt: hrl evaluate {folder.path}"
@@ -342,20 +351,6 @@ def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> Tra
     run = TrainingRun(config, folder, checkpoint=tree, **arguments)
     folder.write_config(dataclasses.asdict(config))
     return run
-
-
-def _refuse_other_config(folder: RunFolder, config: RunConfig, run: Any) -> None:
-    """Refuse to go on under a configuration that is not the checkpoint's own, but for the budget."""
-    ours = dataclasses.asdict(dataclasses.replace(config, steps=1))
-    theirs = run.get("config") if isinstance(run, dict) else None
-    if not isinstance(theirs, dict):
-        raise CheckpointError(f"The checkpoint of {folder.path} does not say what it was trained with.")
-    for name, value in ours.items():
-        if name != "steps" and value != theirs.get(name):
-            raise UsageError(
-                f"{folder.path / 'config.toml'} says {name} = {value}; the checkpoint was trained with "
-                f"{theirs.get(name)}. Undo the edit, or start a new run with --config."
-            )
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -237,6 +237,52 @@ def test_more_episodes_than_copies_are_shared_out_evenly():
     assert Evaluator("MountainCar-v0").returns(Constant(1), episodes=23, seed=0).tolist() == [-200.0] * 23
 
 
+def test_a_run_that_was_killed_in_its_final_evaluation_ends_as_one_that_was_not(tmp_path):
+    run = start_run(quick_config(steps=400), tmp_path)
+    whole = run.execute()
+    (run.folder.path / "result.json").unlink()  # as a kill between the last checkpoint and the result leaves it
+    resumed = resume_run(run.folder.path).execute()
+    for name in ("status", "steps", "mean_reward", "parameters_sha256", "evaluations"):
+        assert resumed[name] == whole[name], name
+
+
+def alter(tree, *path_and_value):
+    *path, last, value = path_and_value
+    for name in path:
+        tree = tree[name]
+    tree[last] = value
+
+
+ALTERATIONS = {
+    "evaluations": ("run", "evaluations", [{"step": "many"}]),
+    "seconds": ("run", "seconds", None),
+    "config": ("run", "config", []),
+    "agent": ("run", "config", "agent", 7),
+    "num_timesteps": ("loop", "num_timesteps", "x"),
+    "loop": ("loop", None),
+    "rng": ("loop", "rng", {"bit_generator": "Bad"}),
+    "counters": ("own", "counters", ["a"]),
+    "replay": ("own", "replay", {}),
+}
+
+
+@pytest.mark.parametrize("part", ALTERATIONS)
+def test_an_altered_checkpoint_with_valid_checksums_is_refused_in_a_sentence(part, hrl, tmp_path):
+    from hamiltonian_rl.tracking.checkpoint import read_checkpoint, write_checkpoint
+
+    run = start_run(quick_config(steps=200), tmp_path)
+    run.execute()
+    file = run.folder.checkpoints()[-1]
+    tree = read_checkpoint(file)
+    alter(tree, *ALTERATIONS[part])
+    write_checkpoint(file, tree)
+    for arguments in (["train", "--resume", run.folder.path, "--steps", 400], ["evaluate", file, "--episodes", 1]):
+        outcome = hrl(*arguments)
+        assert outcome.code == 1, outcome
+        assert str(file) in outcome.err or "The checkpoint" in outcome.err
+        assert "Traceback" not in outcome.err
+
+
 def test_a_run_is_not_resumed_under_another_configuration(tmp_path):
     run = start_run(quick_config(steps=200), tmp_path)
     run.execute()

@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -72,6 +73,14 @@ class RunFolder:
         if not (path / "config.toml").is_file():
             raise UsageError(f"{path} is no run: it has no config.toml. Runs look like runs/CartPole-v1/dqn/0-...")
         return cls(path)
+
+    def remove(self, root: Path) -> None:
+        """Remove the folder, and the folders between it and ``root`` that are empty then."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for parent in self.path.parents:
+            if root not in parent.parents or any(parent.iterdir()):
+                break
+            parent.rmdir()
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the resolved configuration."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from hamiltonian_rl.errors import RunStorageError
+
+COMPARED = ("eval/mean_reward", "rollout/ep_rew_mean")
 
 
 class TensorBoardSink:
@@ -60,14 +62,22 @@ class TensorBoardSink:
         else:
             self._writer.add_histogram(tag, np.asarray(value), step)
 
-    def write_hparams(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Write hyper-parameters for TensorBoard's HPARAMS page, into this run and not beside it."""
+    def write_hparams(self, settings: dict[str, Any], metrics: Iterable[str] = COMPARED) -> None:
+        """Write hyper-parameters for TensorBoard's HPARAMS page, into this run and not beside it.
+
+        Args:
+            settings: Names and values.
+            metrics: Tags that the page shows beside them.
+
+        Raises:
+            RunStorageError: The disk is full, or the folder is gone.
+        """
         plain = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in settings.items()
         }
         with self._storage():
-            for summary in hparams(plain, metrics):
+            for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
                 self._writer.file_writer.add_summary(summary)
 
     def flush(self) -> None:

@@ -301,7 +301,7 @@ def test_set_env_goes_on_in_the_same_environment_and_starts_anew_in_another():
     assert going_on.learn(50, reset_num_timesteps=False).num_timesteps == 650
 
 
-@pytest.mark.parametrize("missing", ["version", "observation_space", "loop", "own"])
+@pytest.mark.parametrize("missing", ["agent", "observation_space", "loop", "own"])
 def test_an_incomplete_file_is_named(missing, tmp_path):
     from hamiltonian_rl.tracking.checkpoint import write_checkpoint
 
