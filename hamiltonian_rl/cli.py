@@ -147,15 +147,18 @@ def list_(
     what: Annotated[str, typer.Argument(metavar="[envs|agents]", help="What to list.")] = "",
 ) -> None:
     """List environments or agents, with what there is to know about each."""
-    from hamiltonian_rl.inspection import agent_rows, env_rows
+    from hamiltonian_rl.inspection import agent_rows, env_rows, setting_rows
 
-    tables = {"envs": ("Environments", env_rows), "agents": ("Agents", agent_rows)}
+    tables = {
+        "envs": [("Environments", env_rows)],
+        "agents": [("Agents", agent_rows), ("Settings (--set SETTING=VALUE)", setting_rows)],
+    }
     if what and what not in tables:
         from hamiltonian_rl.errors import did_you_mean
 
         raise UsageError(f'Cannot list "{what}". {did_you_mean(what, tables)}')
-    for name, (title, rows) in tables.items():
-        if what in ("", name):
+    for name, parts in tables.items():
+        for title, rows in parts if what in ("", name) else ():
             _print_rows(title, rows())
 
 

@@ -203,12 +203,23 @@ def env_rows() -> list[dict[str, str]]:
 
 def agent_rows() -> list[dict[str, str]]:
     """Return a row for each agent."""
+    return [{"Agent": name, "What it is": summary} for name, (_, _, summary) in AGENTS.items()]
+
+
+def setting_rows() -> list[dict[str, str]]:
+    """Return a row for each setting that ``--set`` takes, agent by agent."""
     rows = []
-    for name, (_, _, summary) in AGENTS.items():
+    for name in AGENTS:
         if name.startswith("sb3:"):
-            settings = f"all arguments of Stable-Baselines3's {name[4:].upper()}"
-        else:
-            fields = dataclasses.fields(agent_class(name).Settings)
-            settings = "\n".join(f"{f.name} = {f.default}: {f.metadata.get('help', '')}" for f in fields) or "none"
-        rows.append({"Agent": name, "What it is": summary, "Settings (--set)": settings})
+            continue
+        for field in dataclasses.fields(agent_class(name).Settings):
+            default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
+            rows.append({"Agent": name, "Setting": field.name, "Default": default, "What": field.metadata["help"]})
+    extra = "running normalisation of observations and rewards"
+    rows += [
+        {"Agent": "sb3:*", "Setting": "...", "Default": "", "What": "the algorithm's own arguments, as SB3 names them"},
+        {"Agent": "sb3:*", "Setting": "normalize", "Default": "False", "What": extra},
+        {"Agent": "sb3:*", "Setting": "noise_type", "Default": "", "What": "normal or ornstein-uhlenbeck action noise"},
+        {"Agent": "sb3:*", "Setting": "noise_std", "Default": "0.1", "What": "its standard deviation"},
+    ]
     return rows

@@ -31,6 +31,10 @@ class Misbehaving(gym.Env):
         super().reset(seed=seed)
         return np.zeros(2, np.float32), {}
 
+    def close(self):
+        if self.how == "close":
+            raise OSError("the door is stuck")
+
     def step(self, action):
         self.steps += 1
         how = self.how if self.steps >= self.at else "not"
@@ -44,7 +48,8 @@ class Misbehaving(gym.Env):
         reward = {"nan_reward": float("nan"), "none_reward": None}.get(how, 1.0)
         if how == "four_values":
             return observation, reward, False, {}
-        return observation, reward, False, self.steps % 20 == 0, {}
+        terminated = "False" if how == "text_flag" else False
+        return observation, reward, terminated, self.steps % 20 == 0, {}
 
 
 gym.register("Misbehaving-v0", entry_point=Misbehaving)

@@ -117,6 +117,7 @@ def test_an_environment_of_another_module_trains(hrl, misbehaving, tmp_path):
         ("nan_observation", "returned the observation nan"),
         ("four_values", "Misbehaving-v0.step()"),
         ("none_reward", "Misbehaving-v0.step()"),
+        ("text_flag", "terminated = 'False'; expected True or False"),
     ],
 )
 def test_a_misbehaving_environment_fails_the_run_in_one_sentence_and_the_run_is_kept(
@@ -134,6 +135,17 @@ def test_a_misbehaving_environment_fails_the_run_in_one_sentence_and_the_run_is_
     assert result["status"] == "failed"
     assert 250 <= result["steps"] <= 300  # it misbehaves at step 300
     assert list((folder / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("agent", ["dqn", "sb3:dqn"])
+def test_an_environment_that_cannot_be_closed_costs_nothing_and_is_named(agent, hrl, misbehaving, tmp_path):
+    outcome = hrl(
+        *("train", "--env", misbehaving, "--agent", agent, "--env-set", "how=close", "--steps", 200),
+        *("--run-dir", tmp_path / "runs"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "hrl: note: Misbehaving-v0.close() raised OSError: the door is stuck" in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 WRONG = [
@@ -156,6 +168,15 @@ WRONG = [
     (["train", "--config", "nowhere.toml", "--agent", "dqn"], "--agent cannot go with --config"),
     (["train", "--stepss", "3"], "--steps"),
     (["trian"], "Did you mean 'train'?"),
+    (["train", "--resume", "nowhere", "--run-dir", "runs"], "--run-dir cannot go with --resume"),
+    (["train", "--env", "CartPole-v1", "--set", "n_step=1000000"], "expected at most 10000"),
+    (["train", "--env", "CartPole-v1", "--set", "buffer_size=1000000000000000"], "Lower buffer_size"),
+    (["train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--set", "gamma=2"], "expected at most 1"),
+    (["train", "--env", "CartPole-v1", "--agent", "sb3:dqn", "--set", "buffer_size=-1"], "expected at least 1"),
+    (["train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--set", "normalize=maybe"], "is not true or false"),
+    (["train", "--env", "Pendulum-v1", "--agent", "sb3:td3", "--set", "noise_std=1"], "noise_type"),
+    (["train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--set", "policy_kwargs=7"], "cannot be made"),
+    (["train", "--env", "CartPole-v1", "--seed", "9999999999999"], "seed = 9999999999999 is out of range"),
     (["evaluate", "nowhere"], "There is no nowhere"),
     (["list", "agent"], 'Did you mean "agents"?'),
 ]
@@ -168,7 +189,7 @@ def test_a_wrong_call_exits_with_2_and_one_clear_sentence(arguments, sentence, h
     assert outcome.code == 2
     assert sentence in outcome.err
     assert "Traceback" not in outcome.err
-    assert not list(tmp_path.glob("runs/*/*/*"))
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_an_sb3_file_is_refused_until_trusted(hrl, tmp_path):
@@ -265,3 +286,53 @@ def test_ctrl_c_ends_an_evaluation_that_would_not_end(tmp_path):
     assert "hrl train --resume" in process.stdout
     (folder,) = (tmp_path / "runs").glob("*/*/0-*")
     assert json.loads((folder / "result.json").read_text())["steps"] == 200
+
+
+@pytest.mark.parametrize(
+    ("observations", "sentence"),
+    [
+        ("Box(-1.0, 1.0, (0,))", "expected 1 to 100,000"),
+        ("Discrete(10**6)", "expected 1 to 100,000"),
+        ("Dict({'a': Dict({'b': Box(-1.0, 1.0, (2,))})})", "cannot be made for"),
+        ("Box(0, 255, (8, 8, 3), 'uint8')", "cannot be made for"),
+        ("Text(5)", "No agent handles the spaces"),
+    ],
+)
+def test_observations_that_no_agent_handles_are_refused_in_a_sentence(
+    observations, sentence, hrl, tmp_path, monkeypatch
+):
+    import gymnasium as gym
+
+    class Odd(gym.Env):
+        observation_space = eval(observations, vars(gym.spaces))
+        action_space = gym.spaces.Discrete(2)
+
+    monkeypatch.setitem(gym.registry, "Odd-v0", gym.envs.registration.EnvSpec("Odd-v0", entry_point=Odd))
+    outcome = hrl("train", "--env", "Odd-v0", "--run-dir", tmp_path / "runs")
+    assert outcome.code == 2, outcome.err
+    assert sentence in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_ctrl_c_in_an_evaluation_is_a_sentence(hrl, tmp_path, monkeypatch):
+    from hamiltonian_rl.agents.evaluation import Evaluator
+
+    hrl("train", "--env", "CartPole-v1", *QUICK, "--run-dir", tmp_path)
+    (folder,) = tmp_path.glob("CartPole-v1/dqn/0-*")
+
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Evaluator, "returns", interrupted)
+    outcome = hrl("evaluate", folder)
+    assert outcome.code == 1
+    assert outcome.err.strip().startswith("hrl: stopped at once.")
+
+
+def test_an_option_for_sb3_files_is_refused_with_a_run_of_ours(hrl, tmp_path):
+    hrl("train", "--env", "CartPole-v1", *QUICK, "--run-dir", tmp_path)
+    (folder,) = tmp_path.glob("CartPole-v1/dqn/0-*")
+    outcome = hrl("evaluate", folder, "--agent", "sb3:ppo")
+    assert outcome.code == 2
+    assert "leave --agent out" in outcome.err

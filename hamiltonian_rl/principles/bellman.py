@@ -65,7 +65,7 @@ def bellman_target(rewards: Array, discounts: Array, next_values: Array) -> Arra
     """Return one sample of the right-hand side of Eq. 19, ``r + γ V(s')``.
 
     Args:
-        rewards: Reward of the step, or of the n steps (see `n_step_return`), shape ``(...)``.
+        rewards: Reward of the step, or ``Σ_k γ^k r_k`` of n steps, shape ``(...)``.
         discounts: ``γ^n``, and zero where the episode terminated. Truncation is not termination:
             there the discount stays, and the value of the state that the limit cut off counts.
         next_values: ``V(s')``, shape ``(...)``.
@@ -75,19 +75,6 @@ def bellman_target(rewards: Array, discounts: Array, next_values: Array) -> Arra
         array([10.,  1.])
     """
     return rewards + discounts * next_values
-
-
-def n_step_return(rewards: Array, gamma: float) -> Array:
-    """Return ``Σ_k γ^k r_k`` along the last axis, the first part of an n-step target.
-
-    Example:
-        >>> n_step_return(np.array([[1.0, 1.0, 1.0]]), 0.5)
-        array([1.75])
-    """
-    total = rewards[..., -1]
-    for step in range(rewards.shape[-1] - 2, -1, -1):
-        total = rewards[..., step] + gamma * total
-    return total
 
 
 def huber_slope(error: Array, threshold: float = 1.0) -> Array:

@@ -310,3 +310,32 @@ def test_an_incomplete_file_is_named(missing, tmp_path):
     write_checkpoint(tmp_path / "agent.zip", tree)
     with pytest.raises(CheckpointError, match=rf"agent.*incomplete.*{missing}"):
         Agent.load(tmp_path / "agent.zip")
+
+
+@pytest.mark.parametrize("steps", [None, float("nan"), -5, "many", 2.5, True])
+def test_a_number_of_steps_that_is_none_is_refused(steps):
+    with pytest.raises(UsageError, match="total_timesteps = "):
+        DQN(make_single(), seed=0).learn(steps)
+
+
+def test_what_sb3_takes_is_taken():
+    agent = DQN(make_single(), seed=None, device=None, learning_starts=10)
+    assert agent.learn(1e2).num_timesteps == 100
+    assert agent.seed != DQN(make_single(), seed=None).seed
+    for wrong in (-1, 2**32, "x", 1.5):
+        with pytest.raises(UsageError, match="seed = "):
+            DQN(make_single(), seed=wrong)
+    with pytest.raises(UsageError, match="log_interval = 0"):
+        agent.learn(10, log_interval=0)
+    with pytest.raises(UsageError, match=r"nan.*expected finite numbers"):
+        agent.predict(np.full(4, np.nan, np.float32))
+
+
+def test_a_scripts_own_log_has_the_settings_too(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    agent = DQN(make_single(), seed=3, tensorboard_log=tmp_path, gamma=0.97, learning_starts=50)
+    agent.learn(200, log_interval=1)
+    agent.logger.close()
+    events = EventAccumulator(str(tmp_path / "dqn_1")).Reload()
+    assert "_hparams_/session_start_info" in events.summary_metadata

@@ -19,7 +19,6 @@ from hamiltonian_rl.principles.bellman import (
     greedy_value,
     huber,
     huber_slope,
-    n_step_return,
 )
 
 Make = Callable[[Any], Any]
@@ -96,24 +95,6 @@ def test_bellman_target_adds_the_discounted_value_of_the_successor(make: Make) -
     rewards, discounts = make([[1.0, 2.0], [-1.0, 0.0]]), make([[0.5, 0.0], [0.25, 1.0]])
     target = bellman_target(rewards, discounts, make([[8.0, 8.0], [-4.0, 3.0]]))
     assert_same(target, [[5.0, 2.0], [-2.0, 3.0]], make)
-
-
-@either_kind
-def test_n_step_return_weighs_the_kth_reward_by_the_kth_power_of_the_discount(make: Make) -> None:
-    # 1 + 0.5 · 2 + 0.25 · 4 = 3; 0 + 0 + 0.25 · 8 = 2; -2 + 0.5 · 0 + 0.25 · 4 = -1.
-    rewards = make([[1.0, 2.0, 4.0], [0.0, 0.0, 8.0], [-2.0, 0.0, 4.0]])
-    assert_same(n_step_return(rewards, 0.5), [3.0, 2.0, -1.0], make)
-
-
-@either_kind
-@leading_shapes
-@pytest.mark.parametrize("n_steps", [1, 2, 7])
-def test_n_step_return_equals_the_sum_written_out(make: Make, leading: tuple[int, ...], n_steps: int) -> None:
-    rewards = np.random.default_rng(3).normal(size=(*leading, n_steps))
-    gamma = 0.9
-    expected = sum(gamma**k * rewards[..., k] for k in range(n_steps))
-    # Seven terms of size one, added in another order: a few units of 2e-16.
-    assert_same(n_step_return(make(rewards), gamma), expected, make, atol=1e-14)
 
 
 def bellman_operator(q: Any, rewards: Any, probabilities: Any, gamma: float) -> Any:
