@@ -174,7 +174,7 @@ WRONG = [
     (["train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--set", "gamma=2"], "expected at most 1"),
     (["train", "--env", "CartPole-v1", "--agent", "sb3:dqn", "--set", "buffer_size=-1"], "expected at least 1"),
     (["train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--set", "normalize=maybe"], "is not true or false"),
-    (["train", "--env", "Pendulum-v1", "--agent", "sb3:td3", "--set", "noise_std=1"], "noise_type"),
+    (["train", "--env", "Pendulum-v1", "--agent", "sb3:sac", "--set", "noise_std=1"], "noise_type"),
     (["train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--set", "policy_kwargs=7"], "cannot be made"),
     (["train", "--env", "CartPole-v1", "--seed", "9999999999999"], "seed = 9999999999999 is out of range"),
     (["evaluate", "nowhere"], "There is no nowhere"),
