@@ -42,6 +42,8 @@ class Agent(ABC):
     # Whether the agent learns from vector environments of Gymnasium's own making, the fastest kind.
     native_vector_envs: ClassVar[bool] = True
     tensorboard_log: Path | None = None
+    # Whether a loaded agent goes on in the episode that it was saved in, or had to start another.
+    resumed_exactly = True
 
     def __init__(
         self,
@@ -255,7 +257,7 @@ class Agent(ABC):
                 "actions": actions,
                 "rewards": step.rewards,
                 "dones": step.over,
-                "infos": step.infos or [{} for _ in range(len(actions))],
+                "infos": self._episodes.infos(step),
             }
         )
         callbacks.rollout_end()
@@ -264,10 +266,11 @@ class Agent(ABC):
             and log_interval is not None
             and self.episodes // log_interval > ((self.episodes - finished) // log_interval)
         ):
-            self._dump_log()
+            self.dump_logs()
         return go_on
 
-    def _dump_log(self) -> None:
+    def dump_logs(self) -> None:
+        """Write a record now; the loop does so every ``log_interval`` episodes."""
         seconds, steps = time.perf_counter() - self._clock[0], self.num_timesteps - self._clock[1]
         self.logger.record("rollout/ep_rew_mean", self._episodes.mean_return)
         self.logger.record("rollout/ep_len_mean", self._episodes.mean_length)
@@ -303,12 +306,15 @@ class Agent(ABC):
             episode_start: Ignored, for the same reason.
             deterministic: The greedy action; otherwise the stochastic policy's.
         """
-        array = np.asarray(observation)
+        try:
+            array = np.asarray(observation)
+        except ValueError as error:
+            raise UsageError(f"The observation {observation!r} is no array: {error}") from error
         expected = self.observation_space.shape or ()
         single = array.shape == expected
-        if not single and array.shape[1:] != expected:
+        if not single and (array.shape[1:] != expected or len(array) == 0):
             raise UsageError(f"The observation has shape {array.shape}; expected {expected} or (n, *{expected}).")
-        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        if array.dtype.kind not in "biuf" or not (np.abs(array) < np.finfo(np.float32).max).all():
             raise UsageError(f"The observation is {observation!r}; expected finite numbers.")
         batch = array[None] if single else array
         actions = np.asarray(self._greedy(batch) if deterministic else self._sample(batch, self._predict_rng))
@@ -402,7 +408,9 @@ class Agent(ABC):
         self._rng.bit_generator.state = tree["rng"]
         self._predict_rng.bit_generator.state = tree["predict_rng"]
         same_size = self.env is not None and self._episodes.n_envs in (0, self.stepper.num_envs)
+        self.resumed_exactly = not tree["running"]
         if tree["running"] and same_size and self._restore_env():
+            self.resumed_exactly = True
             self._running = self._seeded = True
             self.stepper.set_state(tree["stepper"])
 

@@ -26,6 +26,7 @@ from hamiltonian_rl.agents.settings import setting
 from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import CheckpointError, TrainingError, UsageError
 from hamiltonian_rl.principles.bellman import (
+    action_gap,
     bellman_target,
     double_q_value,
     greedy_value,
@@ -57,7 +58,7 @@ class DQNSettings:
     buffer_size: int = setting(100_000, "transitions remembered", least=1)
     learning_starts: int = setting(500, "random steps before learning", least=0)
     train_freq: int = setting(4, "environment steps between trainings", least=1)
-    gradient_steps: int = setting(4, "gradient steps in one training", least=1)
+    gradient_steps: int = setting(4, "gradient steps in one training", least=1, most=100_000)
     gamma: float = setting(0.99, "discount", least=0, most=1)
     n_step: int = setting(3, "steps of the n-step return", least=1, most=10_000)
     tau: float = setting(0.05, "share of the online network that a target update takes over", above=0, most=1)
@@ -69,12 +70,18 @@ class DQNSettings:
     double: bool = setting(True, "one network chooses the next action, the other judges it")
     dueling: bool = setting(False, "separate heads for state value and advantage")
     layer_norm: bool = setting(False, "LayerNorm after each hidden layer")
-    priority_exponent: float = setting(0.0, "prioritised replay (0: uniform)", least=0)
+    priority_exponent: float = setting(0.0, "prioritised replay (0: uniform)", least=0, most=10)
     priority_beta: float = setting(0.4, "strength of its importance weights", least=0, most=1)
     max_grad_norm: float = setting(10.0, "longest gradient; longer ones are shortened", above=0)
     huber_threshold: float = setting(0.0, "error beyond which the loss grows linearly (0: squared loss)", least=0)
     reward_scale: float = setting(1.0, "factor on rewards inside the network; q_values are in true units", above=0)
     clip_values: bool = setting(True, "keep bootstrapped values within what the rewards seen allow")
+    gap_increase: float = setting(
+        0.0,
+        "share of the action gap taken off targets: same best actions, wider gaps by 1/(1 - share)",
+        least=0,
+        most=0.99,
+    )
     cut_exploration: bool = setting(False, "end n-step returns before a random action")
     policy_average: float = setting(1.0, "share of the online network that the acting one takes over", above=0, most=1)
 
@@ -232,7 +239,11 @@ class DQN(Agent):
             horizon = s.reward_scale / (1.0 - s.gamma)
             values = values.clip(self.replay.lowest_reward * horizon, self.replay.highest_reward * horizon)
         returns = self._on_device(batch.returns * np.float32(s.reward_scale))
-        return bellman_target(returns, self._on_device(batch.discounts), values)
+        targets = bellman_target(returns, self._on_device(batch.discounts), values)
+        if s.gap_increase:
+            q = self.target(self._on_device(self._encode(batch.observations)))
+            targets -= s.gap_increase * action_gap(q, self._on_device(batch.actions))
+        return targets
 
     def _descend(self) -> None:
         norm = float(self._gradient @ self._gradient) ** 0.5

@@ -25,6 +25,7 @@ class EpisodeCounter:
         self._recent_returns: deque[float] = deque(maxlen=RECENT)
         self._recent_lengths: deque[int] = deque(maxlen=RECENT)
         self._returns, self._lengths = np.zeros(0), np.zeros(0, int)
+        self._ended: dict[int, tuple[float, int]] = {}  # environment: return and length, in the last step
 
     @property
     def n_envs(self) -> int:
@@ -50,15 +51,25 @@ class EpisodeCounter:
         self._returns += step.rewards * step.valid
         self._lengths += step.valid
         over = step.over
+        self._ended = {}
         if not over.any():
             return 0
-        self._recent_returns.extend(self._returns[over].tolist())
-        self._recent_lengths.extend(self._lengths[over].tolist())
+        returns, lengths = self._returns[over].tolist(), self._lengths[over].tolist()
+        self._recent_returns.extend(returns)
+        self._recent_lengths.extend(lengths)
+        self._ended = dict(zip(np.nonzero(over)[0].tolist(), zip(returns, lengths, strict=True), strict=True))
         self._returns[over] = 0.0
         self._lengths[over] = 0
         ended = int(over.sum())
         self.finished += ended
         return ended
+
+    def infos(self, step: Transitions) -> list[dict[str, Any]]:
+        """Return the step's infos, with the episodes that ended in it as SB3's Monitor tells them."""
+        infos = step.infos or [{} for _ in range(len(step.rewards))]
+        for index, (total, length) in self._ended.items():
+            infos[index].setdefault("episode", {"r": total, "l": length})
+        return infos
 
     def state(self) -> Tree:
         """Return all counts, for a checkpoint."""

@@ -11,8 +11,9 @@ import numpy as np
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.envs.making import close_env, env_spec, make_env, make_vector_env
 from hamiltonian_rl.envs.stepping import Stepper
+from hamiltonian_rl.errors import EnvironmentContractError
 
-MAX_COPIES = 20
+MAX_COPIES, MAX_NATIVE_COPIES = 20, 1000
 # An environment without a time limit may let a bad policy run for ever.
 STEPS_WITHOUT_LIMIT = 10_000
 
@@ -42,6 +43,7 @@ class Evaluator:
         self.env_id, self.settings, self.render_mode = env_id, dict(settings or {}), render_mode
         spec = env_spec(env_id)
         self._native = spec.vector_entry_point is not None and not self.settings and render_mode is None
+        self._limit = spec.max_episode_steps or STEPS_WITHOUT_LIMIT
         self._endless = spec.max_episode_steps is None and "max_episode_steps" not in self.settings
         if self._endless and not self._native:
             self.settings["max_episode_steps"] = STEPS_WITHOUT_LIMIT
@@ -75,7 +77,8 @@ class Evaluator:
             step = stepper.step(actions)
             running += step.rewards * step.valid
             lengths += step.valid
-            cut = (lengths >= STEPS_WITHOUT_LIMIT) & ~step.terminated & self._endless
+            # A native vector need not keep the limit; where there is none, ours is not the environment's end.
+            cut = (lengths >= self._limit) & ~step.terminated & (self._endless | ~step.truncated)
             for index in np.nonzero(step.over | cut)[0]:
                 if len(returns[index]) < shares[index]:
                     returns[index].append(float(running[index]))
@@ -84,7 +87,8 @@ class Evaluator:
         return np.array([value for done in returns for value in done])
 
     def _stepper(self, episodes: int) -> Stepper:
-        copies = episodes if self._native else min(episodes, MAX_COPIES) if self.render_mode is None else 1
+        most = MAX_NATIVE_COPIES if self._native else MAX_COPIES if self.render_mode is None else 1
+        copies = min(episodes, most)
         if copies not in self._steppers:
             # Composite observations only pass through single environments.
             single = copies == 1 or not isinstance(self._space(), gym.spaces.Box | gym.spaces.Discrete)
@@ -103,11 +107,15 @@ class Evaluator:
         """How fast a film of the environment should run; 30 where it does not say."""
         env = make_env(self.env_id, self.render_mode, self.settings)
         close_env(env)
-        return int(env.metadata.get("render_fps", 30))
+        fps = env.metadata.get("render_fps")
+        return fps if isinstance(fps, int) and fps > 0 else 30
 
     def render(self) -> Any:
         """Return what the environment shows now, in the given ``render_mode``."""
-        return self._steppers[1].env.render()
+        try:
+            return self._steppers[1].env.render()
+        except (Exception, SystemExit) as error:
+            raise EnvironmentContractError(f"{self.env_id}.render() raised {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Close the environments."""

@@ -34,10 +34,8 @@ class ProgressBar(Callback):
         self._first_step = self.agent.num_timesteps
         if self.console.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("steps  {task.fields[note]}"),
+                BarColumn(bar_width=12),  # so that all of it fits into 80 columns
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps  {task.fields[note]} "),
                 TimeRemainingColumn(compact=True),
                 TextColumn("left"),
             )
@@ -56,7 +54,7 @@ class ProgressBar(Callback):
     def _show(self, now: float) -> None:
         steps, value = self.agent.num_timesteps, self.agent.mean_episode_return
         note = f"return {value:.1f}" if value is not None else "return -"
-        note += f"  {self.note}" if self.note else ""
+        note += f"  {self.note}" if self.note else ""  # "greedy" is what the last evaluation measured
         if self._bar:
             self._bar.update(self._task, completed=steps, note=note)
         elif self.total:

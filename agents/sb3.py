@@ -7,6 +7,7 @@ its runs are safe and resumable, they are saved as this toolkit saves its own: w
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import sys
 from collections.abc import Iterator
@@ -219,7 +220,8 @@ class SB3Agent(Agent):
         normalization = self.model.get_vec_normalize_env()
         if normalization is not None and tree["normalization"] is not None:
             restore(normalization.obs_rms, tree["normalization"])
-        if self._running and tree["env"] is not None and restore(self.model.env, tree["env"]):
+        self.resumed_exactly = not self._running or (tree["env"] is not None and restore(self.model.env, tree["env"]))
+        if self._running and self.resumed_exactly:
             restore_global_generators(tree["globals"])
         else:
             self._running = False
@@ -271,7 +273,9 @@ class _Forward(BaseCallback):
     def _on_training_start(self) -> None:
         if self.noise is not None:  # SB3 resets the action noise at each learn(), also when it goes on
             restore(self.model.action_noise, self.noise)
-        self.callbacks.start(self.agent, self.locals, native_model=self.model)
+        # SB3 adds the steps of earlier calls to its local; ours count from here.
+        left = self.locals["total_timesteps"] - self.model.num_timesteps
+        self.callbacks.start(self.agent, {**self.locals, "total_timesteps": left}, native_model=self.model)
 
     def _on_step(self) -> bool:
         return self.callbacks.step(self.locals)
@@ -323,6 +327,7 @@ def _policy_name(space: gym.Space) -> str:
 
 def _constructor_arguments(settings: dict[str, Any], action_space: gym.Space) -> dict[str, Any]:
     """Return the arguments of the algorithm: schedules and noise made from their names."""
+    settings = copy.deepcopy(settings)  # SB3 writes into the policy_kwargs that it is given
     arguments = {name: schedule(value) for name, value in settings.items() if name not in EXTRA_SETTINGS}
     if isinstance(arguments.get("train_freq"), list):
         arguments["train_freq"] = tuple(arguments["train_freq"])

@@ -118,7 +118,7 @@ def algorithm_of_file(path: Path) -> str:
             data = json.loads(archive.read("data"))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is no Stable-Baselines3 model: {error}") from error
-    for name, mark in marks.items():
+    for name, mark in marks.items() if isinstance(data, dict) else ():
         if mark(data):
             return name
     raise CheckpointError(f"Cannot tell which algorithm {path} holds; name it with --agent sb3:NAME.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import tomllib
 import types
 import typing
@@ -67,7 +68,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     attempts = (value, value.lower(), f"[{value}]") if "," in value else (value, value.lower())
     for attempt in attempts:
         try:
-            return name.strip(), tomllib.loads(f"value = {attempt}")["value"]
+            parsed = tomllib.loads(f"value = {attempt}")["value"]
+            return name.strip(), value if isinstance(parsed, datetime.date | datetime.time) else parsed
         except tomllib.TOMLDecodeError:
             continue
     return name.strip(), value

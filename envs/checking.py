@@ -32,7 +32,7 @@ def check_finite(value: Any, what: str) -> None:
             check_finite(part, what)
         return
     array = np.asarray(value)
-    if array.dtype.kind in "OUS":
+    if array.dtype.kind not in "biuf":
         raise EnvironmentContractError(f"returned the {what} {value!r}; expected numbers. Correct the environment")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise EnvironmentContractError(
@@ -40,20 +40,26 @@ def check_finite(value: Any, what: str) -> None:
         )
 
 
-def check_flags(terminated: Any, truncated: Any, name: str) -> None:
-    """Raise where an end-of-episode flag is neither true nor false: the text "False" would count as true.
+def checked_flags(flags: Any, n_envs: int, name: str, what: str) -> np.ndarray:
+    """Return end-of-episode flags as booleans; raise where they are none: the text "False" would count as true.
+
+    Args:
+        flags: As the environment returned them.
+        n_envs: How many there should be.
+        name: Of the environment.
+        what: "terminated" or "truncated".
 
     Raises:
         EnvironmentContractError: The message names the flag and the value.
     """
-    for flag, value in (("terminated", terminated), ("truncated", truncated)):
-        if type(value) is bool:
-            continue
-        array = np.asarray(value)
-        if array.size != 1 or not (array.dtype.kind == "b" or (array.dtype.kind in "iu" and array.item() in (0, 1))):
-            raise EnvironmentContractError(
-                f"{name}.step() returned {flag} = {value!r}; expected True or False. Correct the environment."
-            )
+    array: np.ndarray = np.array(flags)  # a copy: some vector environments go on writing into their arrays
+    shaped = array.size == 1 if n_envs == 1 else array.shape == (n_envs,)
+    if not shaped or not (array.dtype.kind == "b" or (array.dtype.kind in "iu" and np.isin(array, (0, 1)).all())):
+        expected = "True or False" if n_envs == 1 else f"{n_envs} booleans"
+        raise EnvironmentContractError(
+            f"{name}.step() returned {what} = {flags!r}; expected {expected}. Correct the environment."
+        )
+    return array.astype(bool).reshape(n_envs)
 
 
 @contextlib.contextmanager
@@ -90,5 +96,8 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             observation, reward, terminated, truncated, info = self.env.step(action)
             check_finite(observation, "observation")
             check_finite(reward, "reward")
-        check_flags(terminated, truncated, env_name(self.env))
+        flags: dict[str, Any] = {"terminated": terminated, "truncated": truncated}
+        for what, flag in flags.items():
+            if type(flag) is not bool:
+                checked_flags(flag, 1, env_name(self.env), what)
         return observation, reward, terminated, truncated, info

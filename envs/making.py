@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import FlattenObservation
 
 from hamiltonian_rl.envs.checking import env_name
 from hamiltonian_rl.envs.stepping import Stepper
@@ -62,15 +63,19 @@ def make_env(env_id: str, render_mode: str | None = None, settings: Mapping[str,
         render_mode: As for `gymnasium.make`.
         settings: Keyword arguments of the environment.
 
+    Returns:
+        The environment; Tuple observations are flattened.
+
     Raises:
         UsageError: No such environment, an unknown argument, or a missing dependency.
     """
     env_spec(env_id)
     try:
-        mode: dict[str, Any] = (
-            {} if render_mode is None else {"render_mode": render_mode}
-        )  # not every environment takes it
-        return gym.make(env_id, **mode, **dict(settings or {}))
+        # Not every environment takes a render mode.
+        mode: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+        env = gym.make(env_id, **mode, **dict(settings or {}))
+        # No agent here takes tuples (Blackjack's, say); their parts side by side say the same.
+        return FlattenObservation(env) if isinstance(env.observation_space, gym.spaces.Tuple) else env
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(f"{env_id} needs a package that is not installed: {error}") from error
     except HamiltonianRLError:
@@ -97,10 +102,24 @@ def make_vector_env(
     if native and spec.vector_entry_point is not None and not settings:
         limit: dict[str, Any] = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
         with contextlib.suppress(TypeError):  # a native implementation need not take the limit
-            return gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **limit)
+            return _checked_vector(env_id, n_envs, limit)
     return SyncVectorEnv(
         [lambda: make_env(env_id, settings=settings) for _ in range(n_envs)], autoreset_mode=AutoresetMode.SAME_STEP
     )
+
+
+def _checked_vector(env_id: str, n_envs: int, limit: dict[str, Any]) -> VectorEnv:
+    """Make an environment's own vector implementation, and see that it is what was asked for."""
+    try:
+        env: Any = gym.make_vec(env_id, num_envs=n_envs, vectorization_mode="vector_entry_point", **limit)
+    except TypeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"The vector of {env_id} could not be made: {type(error).__name__}: {error}") from error
+    if not isinstance(env, VectorEnv) or env.num_envs != n_envs:
+        got = f"{env.num_envs} environments" if isinstance(env, VectorEnv) else type(env).__name__
+        raise UsageError(f"The vector_entry_point of {env_id} made {got}; expected a VectorEnv of {n_envs}.")
+    return env
 
 
 def make_training_env(

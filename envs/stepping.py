@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from hamiltonian_rl.envs.checking import check_finite, check_flags, env_name
+from hamiltonian_rl.envs.checking import check_finite, checked_flags, env_name
 from hamiltonian_rl.errors import EnvironmentContractError, UsageError
 
 
@@ -164,12 +164,16 @@ class Stepper:
             action = int(action)
         result = self._unpack(self.env.step(action), 5, "step")
         observation, reward, terminated, truncated, info = result
-        check_flags(terminated, truncated, self.name)
         successors = self._lift(observation)
         upcoming = successors
-        if terminated or truncated:
+        if np.ndim(reward) != 0:
+            raise EnvironmentContractError(
+                f"{self.name}.step() returned the reward {reward!r} at step {self.n_steps}; expected one number. "
+                "Correct the environment."
+            )
+        flags = self._flags(terminated, truncated)
+        if flags[0][0] or flags[1][0]:
             upcoming = self._reset_between_episodes()
-        flags = np.array([terminated], bool), np.array([truncated], bool)
         return upcoming, [reward], *flags, successors, [info]
 
     def _reset_between_episodes(self) -> np.ndarray:
@@ -184,16 +188,12 @@ class Stepper:
     def _step_vector(self, actions: np.ndarray) -> tuple[Any, ...]:
         result = self._unpack(self.env.step(actions), 5, "step")
         observations, rewards, terminated, truncated, infos = result
-        # Some vector environments hand out the arrays that they go on writing into.
-        terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
+        terminated, truncated = self._flags(terminated, truncated)
         successors = observations
         over = terminated | truncated
         if over.any() and self._mode is not AutoresetMode.NEXT_STEP:
-            successors = np.array(observations)
-            if self._mode is AutoresetMode.SAME_STEP:
-                for index in np.nonzero(over)[0]:
-                    successors[index] = infos["final_obs"][index]
-            else:
+            successors = _with_finals(observations, infos.get("final_obs"), over)
+            if self._mode is not AutoresetMode.SAME_STEP:
                 observations, _ = self.env.reset(options={"reset_mask": over})
         return observations, rewards, terminated, truncated, successors, []
 
@@ -214,6 +214,14 @@ class Stepper:
         return observations, rewards, dones & ~truncated, truncated, successors, list(infos)
 
     # Checks
+
+    def _flags(self, terminated: Any, truncated: Any) -> tuple[np.ndarray, np.ndarray]:
+        if type(terminated) is bool and type(truncated) is bool and self.num_envs == 1:  # the common case, fast
+            return np.array([terminated]), np.array([truncated])
+        return (
+            checked_flags(terminated, self.num_envs, self.name, "terminated"),
+            checked_flags(truncated, self.num_envs, self.name, "truncated"),
+        )
 
     def _lift(self, observation: Any) -> Any:
         if isinstance(observation, dict):
@@ -246,6 +254,11 @@ class Stepper:
             )
         self._finite(array, "observation", call)
         space = self.observation_space
+        if array.dtype.kind == "f" and space.dtype is not None and space.dtype.kind in "biu":
+            raise EnvironmentContractError(
+                f"{self.name}.{call}() returned observations of type {array.dtype} at step {self.n_steps}; its "
+                f"observation_space holds {space.dtype}. Correct the environment or its space."
+            )
         if isinstance(space, gym.spaces.Discrete) and not (
             array.dtype.kind in "iu" and (array >= space.start).all() and (array < space.start + space.n).all()
         ):
@@ -279,3 +292,17 @@ class Stepper:
             f"{self.name}.{call}() raised {type(error).__name__}: {error} (at step {self.n_steps}). "
             "The fault lies in the environment, or in an action that it does not accept."
         )
+
+
+def _with_finals(observations: Any, finals: Any, over: np.ndarray) -> Any:
+    """Return a copy of the observations, with the final ones of finished episodes where they are told."""
+    if isinstance(observations, dict):
+        parts = {
+            name: [None if f is None else f[name] for f in (() if finals is None else finals)] for name in observations
+        }
+        return {name: _with_finals(part, parts[name], over) for name, part in observations.items()}
+    array: np.ndarray = np.array(observations)
+    if finals is not None and len(finals):
+        for index in np.nonzero(over)[0]:
+            array[index] = finals[index]
+    return array

@@ -68,7 +68,7 @@ def train(
         int | None, typer.Option(metavar="N", min=1, help="Environment steps between evaluations [default: 1000].")
     ] = None,
     checkpoint_every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Seconds between checkpoints.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Seconds between checkpoints; evaluations make one too.")
     ] = 30.0,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of the linear algebra [default: 1].")
@@ -111,7 +111,8 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run's folder, a checkpoint, or an SB3 zip.")],
     env: Annotated[str | None, typer.Option(metavar="ID", help="Environment [default: the run's own].")] = None,
     episodes: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Greedy episodes [default: 100; 1 with a picture].")
+        int | None,
+        typer.Option(metavar="N", min=1, max=1_000_000, help="Greedy episodes [default: 100; 1 with a picture]."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="S", min=0, help="Of the start states [default: the run's].")
@@ -164,6 +165,7 @@ def list_(
 
 def main() -> None:
     """Run `hrl`; exit with 0, 1 when a run failed or was stopped, 2 when the call is wrong."""
+    sys.path.append("")  # as `python -m` has it: an environment's package may lie in the current folder
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()
@@ -281,8 +283,8 @@ def _print_rows(title: str, rows: list[dict[str, str]]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{title} ({len(rows)})", title_justify="left")
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
+    for index, name in enumerate(rows[0]):
+        table.add_column(name, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*row.values())
     Console(highlight=False).print(table)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,14 @@ from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.evaluation import STEPS_WITHOUT_LIMIT, Evaluator, mean_and_error
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import close_env, env_spec, make_env
-from hamiltonian_rl.errors import EnvironmentContractError, UsageError
+from hamiltonian_rl.errors import (
+    EnvironmentContractError,
+    HamiltonianRLError,
+    RunStorageError,
+    TrainingError,
+    UsageError,
+    first_line,
+)
 from hamiltonian_rl.run_config import past_of_run
 from hamiltonian_rl.tracking.checkpoint import is_sb3_file, read_checkpoint
 from hamiltonian_rl.tracking.run_folder import RunFolder
@@ -52,8 +62,8 @@ def open_model(
         UntrustedFileError: The file holds pickles and ``trust`` is False.
         CheckpointError: The file is damaged.
     """
-    if not path.exists():
-        raise UsageError(f"There is no {path}. Give a run's folder or a saved agent.")
+    if not (path.is_dir() or path.is_file()):
+        raise UsageError(f"There is no file or folder {path}. Give a run's folder or a saved agent.")
     if path.is_file() and is_sb3_file(path):
         from hamiltonian_rl.agents.sb3 import SB3Agent
 
@@ -110,7 +120,14 @@ def evaluate_model(
             film()
 
         seed = FINAL_SEED + 1000 * model.seed
-        returns = evaluator.returns(model.agent, episodes=episodes, seed=seed, before_step=before_step)
+        try:
+            returns = evaluator.returns(model.agent, episodes=episodes, seed=seed, before_step=before_step)
+        except HamiltonianRLError:
+            raise
+        except Exception as error:  # from inside a model that somebody else saved
+            raise TrainingError(
+                f"{model.agent.name} failed in {model.env_id} with {type(error).__name__}: {first_line(error)}"
+            ) from error
     return _rows(model, returns, evaluator.n_cut, video)
 
 
@@ -137,8 +154,13 @@ def _check_render_mode(model: OpenedModel, mode: str | None) -> None:
     """Refuse a render mode that the model's environment does not offer."""
     if mode is None:
         return
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in screens):
+        if mode == "human":
+            raise UsageError("There is no screen to show a window on (DISPLAY is not set). Use --video FILE.mp4.")
+        os.environ["SDL_VIDEODRIVER"] = "dummy"  # else SDL looks for a screen, and complains
     env = make_env(model.env_id, settings=model.env_settings)
-    modes = [str(offered) for offered in env.metadata.get("render_modes", [])]
+    modes = [str(offered) for offered in env.metadata.get("render_modes") or []]
     close_env(env)
     if mode not in modes:
         raise UsageError(f"{model.env_id} cannot render as {mode}; it offers {', '.join(modes) or 'nothing'}.")
@@ -158,12 +180,16 @@ def _film(evaluator: Evaluator, path: Path | None) -> Iterator[Callable[[], None
             raise EnvironmentContractError(
                 f"{evaluator.env_id}.render() returned no picture (shape {frame.shape}); expected (height, width, 3)."
             )
-        writer.append_data(_even(frame))
+        try:
+            writer.append_data(_even(frame))
+        except Exception as error:  # whatever the codec makes of strange pictures, or a full disk
+            raise RunStorageError(f"Cannot film into {path}: {type(error).__name__}: {first_line(error)}") from error
 
     try:
         yield add_frame
     finally:
-        writer.close()
+        with contextlib.suppress(OSError):  # an earlier error names the cause
+            writer.close()
 
 
 def _video_writer(path: Path, fps: int) -> Any:
@@ -187,7 +213,8 @@ def env_rows() -> list[dict[str, str]]:
     """Return a row for each registered environment."""
     rows = []
     for env_id, spec in sorted(gym.registry.items()):
-        if spec.entry_point is None or env_id.startswith(("GymV", "phys2d/", "tabular/")):
+        retired = isinstance(spec.entry_point, str) and re.search(r"mujoco.*-v[23]$", f"{spec.entry_point} {env_id}")
+        if spec.entry_point is None or retired or env_id.startswith(("GymV", "phys2d/", "tabular/")):
             continue
         tuned = [agent for agent in AGENTS if tuned_settings(agent, env_id)]
         rows.append(

@@ -33,10 +33,10 @@ class RunConfig:
     seed: int = setting(0, "seed", least=0, most=2**32 - 1)
     n_envs: int = setting(1, "environments stepped together", least=1, most=100_000)
     device: str = setting("cpu", "cpu or cuda")
-    threads: int = setting(1, "threads of the linear algebra; results depend on it to the last bit", least=1)
+    threads: int = setting(1, "threads of the linear algebra; results depend on it to the last bit", least=1, most=1024)
     eval_every: int = setting(1000, "environment steps between evaluations", least=1)
-    eval_episodes: int = setting(20, "greedy episodes in one evaluation", least=1)
-    final_episodes: int = setting(100, "greedy episodes at the end", least=1)
+    eval_episodes: int = setting(20, "greedy episodes in one evaluation", least=1, most=1_000_000)
+    final_episodes: int = setting(100, "greedy episodes at the end", least=1, most=1_000_000)
     env_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -192,7 +192,7 @@ def check_same_config(config: RunConfig, past: PastOfRun, where: str) -> None:
     """
     theirs = dataclasses.asdict(past.config)
     for name, value in dataclasses.asdict(config).items():
-        if name != "steps" and value != theirs[name]:
+        if name != "steps" and repr(value) != repr(theirs[name]):  # as text, for NaN is not equal to itself
             raise UsageError(
                 f"The config.toml of {where} says {name} = {value}; the checkpoint was trained with "
                 f"{theirs[name]}. Undo the edit, or start a new run with --config."

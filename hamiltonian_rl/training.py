@@ -71,6 +71,8 @@ class TrainingRun(Callback):
     ) -> None:
         self._checkpoint_every = checkpoint_every
         self.config, self.folder, self.say, self.progress = config, folder, say, progress
+        if progress is not None:
+            progress.total = config.steps
         native = agent_class(config.agent).native_vector_envs
         self.resume = (
             "exact"
@@ -87,6 +89,10 @@ class TrainingRun(Callback):
             past = past_of_run(checkpoint, where)
             self.agent = Agent.from_tree(checkpoint, env, config.device, where=where)
             self.evaluations, self.seconds = past.evaluations, past.seconds
+            if not self.agent.resumed_exactly:
+                self.resume = (
+                    f"the environment's state could not be put back at step {past.num_timesteps}: a new episode"
+                )
         self._resumed_at = None if checkpoint is None else self.agent.num_timesteps
         self._evaluator = Evaluator(config.env, config.env_settings)
         self._stop_reason: str | None = None
@@ -104,7 +110,8 @@ class TrainingRun(Callback):
             with threadpoolctl.threadpool_limits(self.config.threads), self._stopping_on_signals():
                 self._open_log()
                 status, error = self._outcome(self._train)
-                if error is None or not isinstance(error, RunStorageError):
+                # After a failure inside the agent its state is not whole: the last checkpoint is the sound one.
+                if not isinstance(error, RunStorageError | TrainingError):
                     _, error = self._outcome(self._save, error)
                 result = self._result("failed" if error else status, error)
                 if result["status"] == "finished":
@@ -117,8 +124,9 @@ class TrainingRun(Callback):
             self._close()
         if error is not None:
             kept = self.folder.checkpoints()
-            what = f"The last checkpoint is {kept[-1]}" if kept else "No checkpoint could be written"
-            raise type(error)(f"{error}\nThe run ended at step {self.agent.num_timesteps:,}. {what}.") from error
+            what = f"The last checkpoint is {kept[-1]}" if kept else "There is no checkpoint of it"
+            kind = TrainingError if isinstance(error, UsageError) else type(error)  # the call was right: the run failed
+            raise kind(f"{error}\nThe run ended at step {self.agent.num_timesteps:,}. {what}.") from error
         return result
 
     def _outcome(
@@ -175,8 +183,11 @@ class TrainingRun(Callback):
         if self._stop_reason is not None:
             self._stop_clock()
             raise Stopped
-        due = time.monotonic() - self._saved_at >= self._seconds_between_saves()
-        if due or self.agent.num_timesteps >= self._next_evaluation():
+        since = time.monotonic() - self._saved_at
+        affordable = since >= self._seconds_to_save / SHARE_FOR_CHECKPOINTS
+        evaluating = self.agent.num_timesteps >= self._next_evaluation()
+        due = affordable and (evaluating or since >= self._checkpoint_every)
+        if due or evaluating:
             self._stop_clock()
             self._evaluate_if_due()
             if due:
@@ -206,10 +217,7 @@ class TrainingRun(Callback):
         self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": float(returns.mean())})
         self._sink.write({"eval/mean_reward": float(returns.mean()), "eval/std_reward": float(returns.std())}, step)
         if self.progress:
-            self.progress.note = f"evaluation {returns.mean():.1f}"
-
-    def _seconds_between_saves(self) -> float:
-        return max(self._checkpoint_every, self._seconds_to_save / SHARE_FOR_CHECKPOINTS)
+            self.progress.note = f"greedy {returns.mean():.1f}"
 
     def _save(self) -> None:
         start = time.monotonic()
@@ -342,7 +350,7 @@ def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> Tra
         config = dataclasses.replace(config, steps=steps)
     result = folder.read_result() or {}
     # A run that was cut off in its final evaluation has no steps left, and yet something to do.
-    evaluated = result.get("status") == "finished" and result.get("steps", 0) >= config.steps
+    evaluated = result.get("status") == "finished" and result.get("steps") == past.num_timesteps
     if past.num_timesteps >= config.steps and (evaluated or past.config.steps > config.steps):
         raise UsageError(
             f"{folder.path} has reached its {config.steps} steps. To train on, give a larger --steps; "

@@ -55,7 +55,7 @@ def test_evaluate_repeats_the_return_that_train_reported(hrl, tmp_path):
     result = json.loads((folder / "result.json").read_text())
     expected = f"{result['mean_reward']:.2f} ± {result['mean_reward_standard_error']:.2f}"
     assert expected in hrl("evaluate", folder).out
-    (checkpoint,) = (folder / "checkpoints").iterdir()
+    checkpoint = max((folder / "checkpoints").iterdir())
     assert expected in hrl("evaluate", checkpoint).out
     assert "Return, 5 greedy episodes" in hrl("evaluate", folder, "--episodes", 5).out
 
@@ -177,7 +177,7 @@ WRONG = [
     (["train", "--env", "Pendulum-v1", "--agent", "sb3:sac", "--set", "noise_std=1"], "noise_type"),
     (["train", "--env", "CartPole-v1", "--agent", "sb3:ppo", "--set", "policy_kwargs=7"], "cannot be made"),
     (["train", "--env", "CartPole-v1", "--seed", "9999999999999"], "seed = 9999999999999 is out of range"),
-    (["evaluate", "nowhere"], "There is no nowhere"),
+    (["evaluate", "nowhere"], "There is no file or folder nowhere"),
     (["list", "agent"], 'Did you mean "agents"?'),
 ]
 
@@ -336,3 +336,34 @@ def test_an_option_for_sb3_files_is_refused_with_a_run_of_ours(hrl, tmp_path):
     outcome = hrl("evaluate", folder, "--agent", "sb3:ppo")
     assert outcome.code == 2
     assert "leave --agent out" in outcome.err
+
+
+@pytest.mark.parametrize("env", ["Blackjack-v1", "FrozenLake-v1", "Taxi-v4", "Acrobot-v1"])
+def test_gymnasiums_own_environments_train(env, hrl, tmp_path):
+    assert hrl("train", "--env", env, *QUICK, "--run-dir", tmp_path).code == 0
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_random_is_a_floor_for_observations_of_several_parts(n_envs, hrl, tmp_path, monkeypatch):
+    import gymnasium as gym
+    import numpy as np
+
+    parts = {"a": gym.spaces.Box(-1.0, 1.0, (2,)), "b": gym.spaces.Discrete(3)}
+
+    class Parts(gym.Env):
+        observation_space, action_space = gym.spaces.Dict(parts), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.steps = 0
+            return {"a": np.zeros(2, np.float32), "b": 0}, {}
+
+        def step(self, action):
+            self.steps += 1
+            return {"a": np.zeros(2, np.float32), "b": 1}, 1.0, self.steps == 7, False, {}
+
+    monkeypatch.setitem(gym.registry, "Parts-v0", gym.envs.registration.EnvSpec("Parts-v0", entry_point=Parts))
+    arguments = ["train", "--env", "Parts-v0", "--agent", "random", "--steps", 50, "--n-envs", n_envs]
+    outcome = hrl(*arguments, "--run-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "7.00 ± 0.00" in outcome.out

@@ -246,6 +246,35 @@ def test_a_run_that_was_killed_in_its_final_evaluation_ends_as_one_that_was_not(
         assert resumed[name] == whole[name], name
 
 
+def test_a_state_that_could_not_be_put_back_is_told(tmp_path, monkeypatch):
+    """The trial at the start goes well; later the environment makes itself a helper that a fresh one lacks."""
+
+    class Helper:
+        def __init__(self):
+            self.push = 1.0
+
+    class Late(gym.Env):
+        observation_space, action_space = gym.spaces.Box(-9.0, 9.0, (1,)), gym.spaces.Discrete(2)
+        steps, helper = 0, None
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.observation_space.low * 0, {}
+
+        def step(self, action):
+            self.steps += 1
+            if self.steps == 400:
+                self.helper = Helper()
+            return self.observation_space.low * 0, 1.0, self.steps % 30 == 0, False, {}
+
+    monkeypatch.setitem(gym.registry, "Late-v0", gym.envs.registration.EnvSpec("Late-v0", entry_point=Late))
+    config = resolve("Late-v0", agent="dqn", settings=QUICK, steps=500, eval_episodes=1, final_episodes=1)
+    run = start_run(config, tmp_path)
+    assert run.execute()["resume"] == "exact"
+    resumed = resume_run(run.folder.path, steps=600)
+    assert resumed.execute()["resume"] == "the environment's state could not be put back at step 500: a new episode"
+
+
 def alter(tree, *path_and_value):
     *path, last, value = path_and_value
     for name in path:

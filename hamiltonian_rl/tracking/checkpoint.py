@@ -58,13 +58,13 @@ def read_checkpoint(path: str | Path) -> Tree:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-            if names != {TREE_MEMBER, ARRAYS_MEMBER, SUMS_MEMBER}:
+            if len(archive.namelist()) != 3 or names != {TREE_MEMBER, ARRAYS_MEMBER, SUMS_MEMBER}:
                 raise CheckpointError(_foreign_message(path, names))
             members = {name: archive.read(name) for name in (TREE_MEMBER, ARRAYS_MEMBER)}
             sums = archive.read(SUMS_MEMBER).decode()
-        for line in sums.splitlines():
-            digest, name = line.split("  ")
-            if hashlib.sha256(members[name]).hexdigest() != digest:
+        digests = {name: digest for digest, name in (line.split("  ") for line in sums.splitlines())}
+        for name, data in members.items():
+            if hashlib.sha256(data).hexdigest() != digests.get(name):
                 raise CheckpointError(f"{path} was altered: the checksum of {name} does not match.")
         return _with_arrays(json.loads(members[TREE_MEMBER]), safetensors.numpy.load(members[ARRAYS_MEMBER]))
     except FileNotFoundError:

@@ -116,10 +116,10 @@ class RunFolder:
     def read_result(self) -> dict[str, Any] | None:
         """Read how the run ended; None while it has not."""
         try:
-            result: dict[str, Any] = json.loads((self.path / "result.json").read_text())
+            result = json.loads((self.path / "result.json").read_text())
         except (OSError, ValueError):
             return None
-        return result
+        return result if isinstance(result, dict) else None
 
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, oldest first."""

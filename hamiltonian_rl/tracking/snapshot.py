@@ -118,7 +118,9 @@ def _capture_new(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
         return found
     if isinstance(value, tuple):
         return {"tuple": [_capture(item, seen) for item in value]}
-    if isinstance(value, list | deque):
+    if isinstance(value, deque):
+        return {"deque": {"items": [_capture(item, seen) for item in value], "maxlen": value.maxlen}}
+    if isinstance(value, list):
         return {"list": [_capture(item, seen) for item in value]}
     if isinstance(value, dict):
         return {"dict": [[_capture(key, {}), _capture(item, seen)] for key, item in value.items()]}
@@ -225,8 +227,16 @@ class _Restorer:
     def _list(self, current: Any, data: Any, number: int | None) -> Any:
         if not isinstance(current, PLAIN):
             raise _Misfit
-        if not isinstance(current, list | deque):
-            current = []
+        return self._refilled(current if isinstance(current, list) else [], data, number)
+
+    def _deque(self, current: Any, data: Any, number: int | None) -> Any:
+        if not isinstance(current, PLAIN):
+            raise _Misfit
+        if not isinstance(current, deque) or current.maxlen != data["maxlen"]:
+            current = deque(maxlen=data["maxlen"])
+        return self._refilled(current, data["items"], number)
+
+    def _refilled(self, current: Any, data: Any, number: int | None) -> Any:
         self._note(number, current)
         items = self._items(current, data)
         current.clear()

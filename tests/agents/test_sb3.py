@@ -234,3 +234,49 @@ def test_the_algorithm_of_an_sb3_file_is_found_without_unpickling(algorithm, tmp
         tmp_path / "model"
     )
     assert algorithm_of_file(tmp_path / "model.zip") == algorithm
+
+
+def published():
+    import tomllib
+    from pathlib import Path
+
+    tables = tomllib.loads((Path(__file__).parents[2] / "agents" / "tuned" / "sb3.toml").read_text())
+    return [(f"sb3:{algorithm}", env) for algorithm, envs in tables.items() for env in envs]
+
+
+@pytest.mark.parametrize(("name", "env"), published())
+def test_every_published_setting_makes_an_agent_that_is_saved_and_keeps_its_configuration(name, env, tmp_path):
+    import dataclasses
+
+    from hamiltonian_rl.run_config import resolve
+    from hamiltonian_rl.training import start_run
+
+    config = resolve(env, agent=name, n_envs=1)
+    before = dataclasses.asdict(config)
+    run = start_run(config, tmp_path)
+    run.agent.save(tmp_path / "agent")
+    assert dataclasses.asdict(run.config) == before  # SB3 writes into the dicts that it is given
+    assert Agent.load(tmp_path / "agent").name == name
+
+
+def test_the_last_hundred_episodes_stay_a_hundred_after_loading(tmp_path):
+    agent = SB3Agent(gym.make("CartPole-v1"), algorithm="a2c", seed=0)
+    agent.learn(200)
+    agent.save(tmp_path / "agent")
+    loaded = Agent.load(tmp_path / "agent", env=gym.make("CartPole-v1"))
+    assert loaded.model.ep_info_buffer.maxlen == agent.model.ep_info_buffer.maxlen == 100
+    assert list(loaded.model.ep_info_buffer) == list(agent.model.ep_info_buffer)
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+def test_callbacks_are_told_the_episodes_that_ended_as_by_a_monitor(n_envs):
+    told = []
+
+    def note(locals_, globals_):
+        told.extend(info["episode"]["r"] for info in locals_["infos"] if "episode" in info)
+
+    env = gym.make("CartPole-v1") if n_envs == 1 else gym.make_vec("CartPole-v1", num_envs=n_envs)
+    agent = DQN(env, seed=0, learning_starts=2000)
+    agent.learn(1500, callback=note)
+    assert len(told) == agent.episodes > 10
+    assert np.mean(told[-100:]) == pytest.approx(agent.mean_episode_return)

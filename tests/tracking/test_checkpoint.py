@@ -502,3 +502,17 @@ def test_an_error_while_writing_leaves_the_earlier_file_and_nothing_else(
     monkeypatch.undo()
     assert exact(read_checkpoint(tmp_path / "a.zip")) == exact(TREE)
     assert [file.name for file in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_file_whose_checksums_were_taken_away_is_refused(tmp_path):
+    file = tmp_path / "some.zip"
+    write_checkpoint(file, {"seed": 1, "a": np.arange(3)})
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["tree.json"] = members["tree.json"].replace(b"1", b"2", 1)
+    members["SHA256SUMS"] = b""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError, match=r"tree\.json does not match"):
+        read_checkpoint(file)
