@@ -56,12 +56,14 @@ def compare(seeds: list[int], folder: str, workers: int) -> None:
     jobs = [("CartPole-v1", method, seed, folder) for seed in seeds for method in METHODS]
     results = run_all(jobs, workers)
     by_method = {method: [r for r in results if r["agent"] == method] for method in METHODS}
-    reference = _median([r["seconds_to_solved_for_good"] for r in by_method["sb3:ppo"]])
+    ppo = by_method["sb3:ppo"]
+    ppo_seconds = _median([r["seconds_to_solved_for_good"] for r in ppo])
+    ppo_steps = _median([r["steps_to_solved_for_good"] for r in ppo])
     print(
-        "\n| method | solved for good: median steps (min-max) | CPU-s (median) | / PPO | never "
+        "\n| method | solved for good: median steps (min-max) | / PPO | CPU-s (median) | / PPO | never "
         "| ends at 500.0 | worst end |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for method, rows in by_method.items():
         steps = [r["steps_to_solved_for_good"] for r in rows]
         solved = [s for s in steps if s is not None]
@@ -69,8 +71,8 @@ def compare(seeds: list[int], folder: str, workers: int) -> None:
         ends = [r["mean_reward"] for r in rows]
         spread = f"({min(solved):,}-{max(solved):,})" if solved else ""
         print(
-            f"| {method} | {_show(_median(steps), ',.0f')} {spread} | {_show(seconds, '.2f')} | "
-            f"{_show(seconds / reference if seconds and reference else None, '.2f')} | {steps.count(None)} of "
+            f"| {method} | {_show(_median(steps), ',.0f')} {spread} | {_ratio(_median(steps), ppo_steps)} | "
+            f"{_show(seconds, '.2f')} | {_ratio(seconds, ppo_seconds)} | {steps.count(None)} of "
             f"{len(rows)} | {sum(e == 500.0 for e in ends)} of {len(rows)} | {min(ends):.1f} |"
         )
 
@@ -142,6 +144,10 @@ def _median(values: list[float | None]) -> float | None:
     """Return the median, a run that never got there counting as later than all others."""
     middle = statistics.median([float("inf") if value is None else value for value in values])
     return None if middle == float("inf") else middle
+
+
+def _ratio(value: float | None, reference: float | None) -> str:
+    return _show(value / reference if value and reference else None, ".2f")
 
 
 def _show(value: float | None, form: str) -> str:
