@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -192,8 +195,13 @@ def _fail(error: Exception | str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _say(sentence: str) -> None:
-    print(sentence, flush=True)
+def _say(text: str) -> None:
+    """Print lines; on a terminal broken between words, so that paths and numbers stay whole."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        wrap = functools.partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+        text = "\n".join(wrap(line) if len(line) > width else line for line in text.splitlines())
+    print(text, flush=True)
 
 
 def _refuse(option: str, others: dict[str, Any]) -> None:

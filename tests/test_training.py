@@ -17,9 +17,10 @@ import pytest
 
 from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.errors import CheckpointError, UsageError
+from hamiltonian_rl.principles.kinematics import times_to_threshold
 from hamiltonian_rl.run_config import choose_agent, repeat_config, resolve
 from hamiltonian_rl.tracking.checkpoint import read_checkpoint
-from hamiltonian_rl.training import resume_run, start_run, times_to_threshold
+from hamiltonian_rl.training import resume_run, start_run
 
 QUICK = {"learning_starts": 100, "train_freq": 8, "gradient_steps": 2}
 
