@@ -26,7 +26,6 @@ from hamiltonian_rl.agents.settings import setting
 from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import CheckpointError, TrainingError, UsageError
 from hamiltonian_rl.principles.bellman import (
-    action_gap,
     bellman_target,
     double_q_value,
     greedy_value,
@@ -76,12 +75,6 @@ class DQNSettings:
     huber_threshold: float = setting(0.0, "error beyond which the loss grows linearly (0: squared loss)", least=0)
     reward_scale: float = setting(1.0, "factor on rewards inside the network; q_values are in true units", above=0)
     clip_values: bool = setting(True, "keep bootstrapped values within what the rewards seen allow")
-    gap_increase: float = setting(
-        0.0,
-        "share of the action gap taken off targets: same best actions, wider gaps by 1/(1 - share)",
-        least=0,
-        most=0.99,
-    )
     cut_exploration: bool = setting(False, "end n-step returns before a random action")
     policy_average: float = setting(1.0, "share of the online network that the acting one takes over", above=0, most=1)
 
@@ -239,11 +232,7 @@ class DQN(Agent):
             horizon = s.reward_scale / (1.0 - s.gamma)
             values = values.clip(self.replay.lowest_reward * horizon, self.replay.highest_reward * horizon)
         returns = self._on_device(batch.returns * np.float32(s.reward_scale))
-        targets = bellman_target(returns, self._on_device(batch.discounts), values)
-        if s.gap_increase:
-            q = self.target(self._on_device(self._encode(batch.observations)))
-            targets -= s.gap_increase * action_gap(q, self._on_device(batch.actions))
-        return targets
+        return bellman_target(returns, self._on_device(batch.discounts), values)
 
     def _descend(self) -> None:
         norm = float(self._gradient @ self._gradient) ** 0.5

@@ -77,25 +77,6 @@ def bellman_target(rewards: Array, discounts: Array, next_values: Array) -> Arra
     return rewards + discounts * next_values
 
 
-def action_gap(q: Array, actions: Array) -> Array:
-    """Return ``max_a' q[..., a'] - q[..., a]``: what the given actions cost against the best.
-
-    Subtracted from a target α times, with α below one, it leaves the optimal values and the greedy policy
-    as they are and widens every gap by ``1 / (1 - α)`` (advantage learning: Bellemare et al. 2016,
-    "Increasing the action gap", theorem 1). That matters where one wrong action is easily made good
-    again: the gaps of Eq. 19 are then smaller than a network's errors.
-
-    Args:
-        q: Action values, shape ``(..., A)``.
-        actions: Integer actions, shape ``(...)``.
-
-    Example:
-        >>> action_gap(np.array([[5.0, 3.0]]), np.array([1]))
-        array([2.])
-    """
-    return greedy_value(q) - action_value(q, actions)
-
-
 def huber_slope(error: Array, threshold: float = 1.0) -> Array:
     """Return the derivative of Huber's loss: the error, clipped to ``[-threshold, threshold]``.
 
