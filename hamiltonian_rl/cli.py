@@ -264,10 +264,12 @@ def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
             return f"not within {result['steps']:,} steps"
         return f"{result[f'steps_to_{name}']:,} steps, {result[f'seconds_to_{name}']:.1f} CPU seconds"
 
+    cut = result["episodes_cut"]
     return {
         f"Return, {result['episodes']} greedy episodes": (
             f"{result['mean_reward']:.2f} ± {result['mean_reward_standard_error']:.2f} (standard error)"
         ),
+        **({"Cut off": f"{cut} of them after 10,000 steps: there is no time limit"} if cut else {}),
         f"Threshold {'' if threshold is None else f'{threshold:g} '}reached": reached("threshold"),
         "Solved for good (5 evaluations in a row)": reached("solved_for_good"),
         "Training": f"{result['steps']:,} steps, {result['training_cpu_seconds']:.1f} CPU seconds",

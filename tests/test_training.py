@@ -352,3 +352,26 @@ def test_a_run_is_not_resumed_under_another_configuration(tmp_path):
     with pytest.raises(UsageError, match="reached its 100 steps"):
         resume_run(run.folder.path, steps=100)
     assert file.read_text() == written
+
+
+def test_episodes_that_were_cut_for_want_of_a_time_limit_are_counted(monkeypatch):
+    from hamiltonian_rl.agents import evaluation
+
+    class Endless(gym.Env):
+        observation_space, action_space = gym.spaces.Box(-9.0, 9.0, (1,)), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.observation_space.low * 0, {}
+
+        def step(self, action):
+            return self.observation_space.low * 0, 1.0, False, False, {}
+
+    monkeypatch.setitem(gym.registry, "Endless-v0", gym.envs.registration.EnvSpec("Endless-v0", entry_point=Endless))
+    monkeypatch.setattr(evaluation, "STEPS_WITHOUT_LIMIT", 50)
+    evaluator = Evaluator("Endless-v0")
+    assert evaluator.returns(Constant(0), episodes=23, seed=0).tolist() == [50.0] * 23
+    assert evaluator.n_cut == 23
+    limited = Evaluator("MountainCar-v0")
+    limited.returns(Constant(1), episodes=3, seed=0)
+    assert limited.n_cut == 0
