@@ -24,6 +24,10 @@ class TrainingError(HamiltonianRLError):
     """Training cannot go on: a loss or a parameter is no longer finite."""
 
 
+class SolverError(HamiltonianRLError):
+    """A solver did not reach what it was asked for, and its answer was asked for nonetheless."""
+
+
 class CheckpointError(HamiltonianRLError):
     """A saved file cannot be read: truncated, altered, of another kind, or of another version."""
 

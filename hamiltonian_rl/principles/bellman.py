@@ -10,9 +10,12 @@ one sample of the right-hand side, the *target*; what is missing on the left is 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.problems import MDP
 
 Array = Any  # numpy.ndarray or torch.Tensor: the functions use only what both understand
 
@@ -99,3 +102,62 @@ def huber(error: Array, threshold: float = 1.0) -> Array:
     """
     slope = huber_slope(error, threshold)
     return slope * (error - 0.5 * slope)
+
+
+# On tables: the whole right-hand side of Eq. 19, not one sample of it.
+
+
+def backup(mdp: MDP, value: np.ndarray) -> np.ndarray:
+    """Return ``Q(s, a) = r(s, a) + γ Σ_s' P(s' | s, a) V(s')``, the right-hand side of Eq. 19 before its maximum.
+
+    Args:
+        mdp: The process.
+        value: ``V``, shape ``(S,)``.
+
+    Returns:
+        Shape ``(S, A)``; -inf where an action is not available.
+    """
+    expected: np.ndarray = (mdp.transition_matrix @ value).reshape(mdp.rewards.shape)
+    return mdp.rewards + mdp.discount * expected
+
+
+def bellman_residual(mdp: MDP, value: np.ndarray) -> np.ndarray:
+    """Return ``max_a Q(s, a) - V(s)``, zero exactly where Bellman's equation (Eq. 19) holds, shape ``(S,)``."""
+    residual: np.ndarray = backup(mdp, value).max(axis=1) - value
+    return residual
+
+
+def optimal_actions(q: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return which actions are within ``tolerance`` of the best one of their state: ties are sets.
+
+    Example:
+        >>> optimal_actions(np.array([[1.0, 1.0 - 1e-12, 0.0]]), 1e-9)
+        array([[ True,  True, False]])
+    """
+    tied: np.ndarray = q >= q.max(axis=-1, keepdims=True) - tolerance
+    return tied
+
+
+def span_shifts(lowest: float, highest: float, least: float, most: float) -> tuple[float, float]:
+    """Return what to add to ``TV`` to bound ``V*`` from below and from above (MacQueen 1966).
+
+    With ``d = TV - V``, every further sweep adds at least ``c lowest`` to each state and at most
+    ``c highest``, where c lies between ``least`` and ``most``. Sums of the geometric series:
+    ``TV + c/(1-c) lowest <= V_π <= V* <= TV + c/(1-c) highest``, each with the c that makes it hold.
+
+    Args:
+        lowest: ``min d``.
+        highest: ``max d``.
+        least: ``γ`` times the smallest sum of a row's probabilities, zero where episodes may end at once.
+        most: ``γ`` times the largest.
+
+    Example:
+        >>> span_shifts(1.0, 2.0, 0.5, 0.5)
+        (1.0, 2.0)
+        >>> span_shifts(1.0, 2.0, 0.0, 0.5)  # an episode may end, then nothing is added
+        (0.0, 2.0)
+    """
+    if most >= 1.0:
+        return -np.inf if lowest < 0 else 0.0, np.inf if highest > 0 else 0.0
+    series = {weight: weight / (1.0 - weight) for weight in (least, most)}
+    return lowest * series[most if lowest < 0 else least], highest * series[most if highest > 0 else least]

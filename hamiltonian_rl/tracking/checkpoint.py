@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 
 from hamiltonian_rl.errors import CheckpointError
-from hamiltonian_rl.tracking.files import atomic_write
+from hamiltonian_rl.files import atomic_write
 
 Tree = Any  # nested dicts with text keys, lists, numbers, texts, booleans, None and NumPy arrays
 

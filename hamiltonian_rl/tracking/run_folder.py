@@ -26,8 +26,8 @@ from typing import Any
 import tomli_w
 
 from hamiltonian_rl.errors import CheckpointError, RunStorageError, UsageError
+from hamiltonian_rl.files import write_text
 from hamiltonian_rl.tracking.checkpoint import Tree, read_checkpoint, write_checkpoint
-from hamiltonian_rl.tracking.files import write_text
 
 CHECKPOINTS_KEPT = 2
 PACKAGES = ("hamiltonian-rl", "gymnasium", "numpy", "torch", "stable-baselines3", "tensorboard", "safetensors")

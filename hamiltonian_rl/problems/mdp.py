@@ -1,0 +1,316 @@
+"""Finite Markov decision processes, stated once and checked once.
+
+Notation: ``S`` states, ``A`` actions, ``Z`` successors with positive probability, over all rows. Row
+``s A + a`` of the tables belongs to state s and action a.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from scipy import sparse
+
+from hamiltonian_rl.errors import UsageError, first_line
+from hamiltonian_rl.files import atomic_write
+from hamiltonian_rl.problems.tables import (
+    SUM_TOLERANCE,
+    as_matrix,
+    check_successors,
+    distribution,
+    expected_rewards,
+    row_error,
+    row_sums,
+    state_vector,
+)
+
+Outcome = tuple[float, int, float, bool]  # Gymnasium's (probability, next state, reward, terminated)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MDP:
+    """A finite Markov decision process: maximise ``E Σ_k γ^k r(s_k, a_k)`` (Eq. 19).
+
+    Tables are sparse. What a row's probabilities lack to one is the probability that the episode ends
+    with that step; a terminal state is one whose rows are empty and whose rewards are zero.
+
+    Attributes:
+        rewards: Expected reward of each state and action, shape ``(S, A)``; -inf where an action is not
+            available.
+        first: Where each row begins in the next two, and where the last one ends, shape ``(S A + 1,)``.
+        next_states: Successors, shape ``(Z,)``, int32.
+        probabilities: Their probabilities, shape ``(Z,)``.
+        discount: ``γ`` in [0, 1].
+        initial: Distribution of the first state, shape ``(S,)``.
+        horizon: Number of steps after which an episode is cut off, or None. The optimum under a limit
+            differs from the one without: its policy depends on the step.
+
+    Raises:
+        UsageError: If a table is not what it should be; the message names the state and the action.
+
+    Example:
+        >>> mdp = MDP.from_arrays([[0, 1], [1, -1]], [[1.0, 0.0], [2.0, 5.0]], discount=0.9)
+        >>> mdp  # staying at 0 pays 1, staying at 1 pays 2, and 5 is paid for leaving from there
+        MDP(2 states, 2 actions, 3 successors, discount 0.9)
+    """
+
+    rewards: np.ndarray
+    first: np.ndarray
+    next_states: np.ndarray
+    probabilities: np.ndarray
+    discount: float
+    initial: np.ndarray
+    horizon: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_tables(self)
+
+    def __repr__(self) -> str:
+        limit = f", horizon {self.horizon}" if self.horizon is not None else ""
+        size = f"{self.n_states:,} states, {self.n_actions:,} actions, {len(self.next_states):,} successors"
+        return f"MDP({size}, discount {self.discount:g}{limit})"
+
+    @property
+    def n_states(self) -> int:
+        """Number of states S."""
+        return len(self.rewards)
+
+    @property
+    def n_actions(self) -> int:
+        """Number of actions A."""
+        return int(self.rewards.shape[1])
+
+    @cached_property
+    def transition_matrix(self) -> sparse.csr_array:
+        """The tables as one sparse matrix, shape ``(S A, S)``; it shares their memory."""
+        shape = (self.n_states * self.n_actions, self.n_states)
+        return sparse.csr_array((self.probabilities, self.next_states, self.first), shape=shape)
+
+    @cached_property
+    def row_sums(self) -> np.ndarray:
+        """Probability that the episode goes on after each state and action, shape ``(S, A)``."""
+        return row_sums(self.first, self.probabilities).reshape(self.rewards.shape)
+
+    @cached_property
+    def branching(self) -> int | None:
+        """Number of successors of every row where all have as many, else None."""
+        counts = np.diff(self.first)
+        return int(counts[0]) if (counts == counts[0]).all() else None
+
+    def finite_horizon(self, n_steps: int | None) -> MDP:
+        """Return the same process cut off after ``n_steps`` (None: never)."""
+        return dataclasses.replace(self, horizon=n_steps)
+
+    def with_discount(self, discount: float) -> MDP:
+        """Return the same process with another discount."""
+        return dataclasses.replace(self, discount=discount)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        transitions: Any,
+        rewards: Any,
+        discount: float,
+        *,
+        terminal: Any = None,
+        initial: Any = None,
+        horizon: int | None = None,
+    ) -> MDP:
+        """Return an MDP from arrays.
+
+        Args:
+            transitions: ``P(s' | s, a)`` as an array ``(S, A, S)``, or as a list of A sparse ``(S, S)``
+                matrices; or an integer table ``(S, A)`` of successors, -1 where the episode ends.
+            rewards: ``(S, A)``, or ``(S,)`` for every action, or of the shape of ``transitions`` for
+                rewards that depend on the successor. -inf: the action is not available.
+            discount: ``γ``.
+            terminal: States where the episode is over, boolean ``(S,)``. Their value is zero.
+            initial: Distribution of the first state, shape ``(S,)``; uniform unless given.
+            horizon: Steps after which an episode is cut off.
+        """
+        matrix, n_states = as_matrix(transitions)
+        if n_states == 0 or matrix.shape[0] == 0:
+            raise UsageError(f"`transitions` has {n_states} states and no rows; expected at least one of each.")
+        n_actions = matrix.shape[0] // n_states
+        expected = expected_rewards(rewards, matrix, n_states, n_actions)
+        if terminal is not None:
+            ends = state_vector(terminal, n_states, "terminal").astype(bool)
+            keep = np.repeat(~ends, n_actions)[np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))]
+            keep &= ~ends[matrix.indices]
+            matrix.data[~keep] = 0.0
+            expected = np.where(ends[:, None], 0.0, expected)
+        matrix.eliminate_zeros()
+        return cls(
+            expected,
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32),
+            matrix.data,
+            discount,
+            distribution(initial, n_states),
+            horizon,
+        )
+
+    @classmethod
+    def from_function(
+        cls,
+        n_states: int,
+        n_actions: int,
+        outcomes: Callable[[int, int], Iterable[Outcome]],
+        discount: float,
+        *,
+        initial: Any = None,
+        horizon: int | None = None,
+    ) -> MDP:
+        """Return an MDP from a function of state and action.
+
+        Args:
+            n_states: S.
+            n_actions: A.
+            outcomes: Returns ``(probability, next state, reward, terminated)`` of every outcome, as in the
+                ``P`` tables of Gymnasium's toy-text environments; outcomes of equal successors are summed.
+            discount: ``γ``.
+            initial: Distribution of the first state, shape ``(S,)``; uniform unless given.
+            horizon: Steps after which an episode is cut off.
+        """
+        rewards = np.zeros((n_states, n_actions))
+        rows: list[int] = []
+        columns: list[int] = []
+        values: list[float] = []
+        for state in range(n_states):
+            for action in range(n_actions):
+                total = 0.0
+                for probability, successor, reward, terminated in outcomes(state, action):
+                    total += probability
+                    rewards[state, action] += probability * reward if probability else 0.0
+                    if not terminated:
+                        rows.append(state * n_actions + action)
+                        columns.append(int(successor))
+                        values.append(probability)
+                if not abs(total - 1.0) <= SUM_TOLERANCE:
+                    raise row_error(state, action, f"sums to {total:.12g}", "expected 1")
+        check_successors(np.array(columns, np.int64), np.array(rows, np.int64), n_states, n_actions)
+        matrix = sparse.csr_array((values, (rows, columns)), shape=(n_states * n_actions, n_states))
+        matrix.eliminate_zeros()
+        return cls(
+            rewards,
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32),
+            matrix.data.astype(float),
+            discount,
+            distribution(initial, n_states),
+            horizon,
+        )
+
+    @classmethod
+    def from_gymnasium(cls, env: gym.Env | str, discount: float = 0.99, horizon: int | str | None = "auto") -> MDP:
+        """Return the model of a Gymnasium environment that has a ``P`` table, as the toy-text ones have.
+
+        Args:
+            env: The environment or its id.
+            discount: ``γ``; Gymnasium's returns have none.
+            horizon: Steps after which an episode is cut off; "auto" is the environment's own limit.
+
+        Raises:
+            UsageError: If the environment has no table.
+
+        Example:
+            >>> MDP.from_gymnasium("FrozenLake-v1")
+            MDP(16 states, 4 actions, 98 successors, discount 0.99, horizon 100)
+        """
+        made = gym.make(env) if isinstance(env, str) else env
+        table = getattr(made.unwrapped, "P", None)
+        spec = made.spec
+        initial = getattr(made.unwrapped, "initial_state_distrib", None)
+        if isinstance(env, str):
+            made.close()
+        if not isinstance(table, Mapping) or not table:
+            name = spec.id if spec is not None else type(made.unwrapped).__name__
+            raise UsageError(
+                f"{name} has no table `P` of its transitions, so that its optimum cannot be computed from a table. "
+                "FrozenLake-v1, Taxi-v4 and CliffWalking-v1 have one; build others with MDP.from_function."
+            )
+        if horizon == "auto":
+            horizon = spec.max_episode_steps if spec is not None else None
+        if isinstance(horizon, str):
+            raise UsageError(f'horizon = "{horizon}" is not known. Give "auto", a number of steps, or None.')
+        return cls.from_function(
+            len(table),
+            len(table[0]),
+            lambda state, action: table[state][action],
+            discount,
+            initial=initial,
+            horizon=horizon,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the tables to an ``.npz`` file; the file is whole or absent.
+
+        Raises:
+            RunStorageError: If it cannot be written.
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["horizon"] = -1 if self.horizon is None else self.horizon
+        with atomic_write(Path(path)) as file:
+            np.savez(file, **fields)
+
+    @classmethod
+    def load(cls, path: str | Path) -> MDP:
+        """Read what `save` wrote; no code in the file can run.
+
+        Raises:
+            UsageError: If the file is not such a one.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"the checksum of {damaged} is wrong")
+            with open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as file:
+                tables = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+            discount, horizon = float(tables.pop("discount")), int(tables.pop("horizon"))
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UsageError(
+                f"{path} cannot be read as an MDP: {first_line(error)} Such files are written by MDP.save."
+            ) from error
+        return cls(**tables, discount=discount, horizon=None if horizon < 0 else horizon)
+
+
+def _check_tables(mdp: MDP) -> None:
+    """Check what every solver relies on; each failure names its place."""
+    rewards, first, successors, probabilities = mdp.rewards, mdp.first, mdp.next_states, mdp.probabilities
+    if rewards.ndim != 2 or 0 in rewards.shape:
+        raise UsageError(f"`rewards` has shape {rewards.shape}; expected (S, A) with at least one of each.")
+    n_states, n_actions = rewards.shape
+    if first.shape != (rewards.size + 1,) or len(successors) != len(probabilities) or first[-1] != len(successors):
+        raise UsageError(
+            f"`first`, `next_states` and `probabilities` have {first.shape}, {successors.shape} and "
+            f"{probabilities.shape}; expected ({rewards.size + 1},) and twice ({int(first[-1])},)."
+        )
+    if first[0] != 0 or (np.diff(first) < 0).any():
+        raise UsageError("`first` does not rise from 0; it holds where each row begins.")
+    if (bad := ~(rewards < np.inf)).any():
+        state, action = np.argwhere(bad)[0]
+        raise UsageError(f"`rewards[{state}, {action}]` is {rewards[state, action]}; expected a number, or -inf.")
+    if (none := (rewards == -np.inf).all(axis=1)).any():
+        raise UsageError(f"State {int(none.argmax())} has no action: all its rewards are -inf. Expected one at least.")
+    if successors.size and not 0 <= successors.min() <= successors.max() < n_states:
+        check_successors(successors, np.repeat(np.arange(rewards.size), np.diff(first)), n_states, n_actions)
+    if not (probabilities >= 0).all():
+        entry = int(np.argmin(probabilities >= 0))
+        state, action = divmod(int(np.searchsorted(first, entry, side="right")) - 1, n_actions)
+        raise row_error(state, action, f"has the probability {probabilities[entry]}", "expected 0 to 1")
+    if (over := mdp.row_sums.ravel() > 1.0 + SUM_TOLERANCE).any():
+        state, action = divmod(int(over.argmax()), n_actions)
+        total = mdp.row_sums[state, action]
+        raise row_error(state, action, f"sums to {total:.12g}", "expected 1 (less where it may end)")
+    if not (isinstance(mdp.discount, (int, float)) and 0.0 <= mdp.discount <= 1.0):
+        raise UsageError(f"discount = {mdp.discount!r}; expected a number from 0 to 1.")
+    whole = isinstance(mdp.horizon, (int, np.integer)) and not isinstance(mdp.horizon, bool)
+    if mdp.horizon is not None and not (whole and mdp.horizon >= 1):
+        raise UsageError(f"horizon = {mdp.horizon!r}; expected a whole number of steps from 1 up, or None.")

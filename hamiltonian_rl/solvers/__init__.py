@@ -1,0 +1,37 @@
+"""How to find it: solvers, one file a method, each a plain function from a problem to a `Solution`.
+
+Every returned value stands between bounds that hold whether the solver converged or not.
+
+Example:
+    >>> from hamiltonian_rl.problems import MDP
+    >>> from hamiltonian_rl.solvers import solve
+    >>> solution = solve(MDP.from_gymnasium("FrozenLake-v1", horizon=None), tol=1e-9)
+    >>> round(float(solution.value[0]), 9), solution.method
+    (0.542025932, 'modified policy iteration')
+"""
+
+from hamiltonian_rl.solvers.backward_induction import backward_induction
+from hamiltonian_rl.solvers.costate_sweep import costate_sweep
+from hamiltonian_rl.solvers.gauss_seidel import gauss_seidel
+from hamiltonian_rl.solvers.linear_program import linear_program
+from hamiltonian_rl.solvers.policy_iteration import (
+    inexact_policy_iteration,
+    modified_policy_iteration,
+    policy_iteration,
+)
+from hamiltonian_rl.solvers.solve import METHODS, choose_method, solve
+from hamiltonian_rl.solvers.value_iteration import value_iteration
+
+__all__ = [
+    "METHODS",
+    "backward_induction",
+    "choose_method",
+    "costate_sweep",
+    "gauss_seidel",
+    "inexact_policy_iteration",
+    "linear_program",
+    "modified_policy_iteration",
+    "policy_iteration",
+    "solve",
+    "value_iteration",
+]

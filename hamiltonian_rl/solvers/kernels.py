@@ -1,0 +1,96 @@
+"""Bellman sweeps as compiled loops: one pass over the tables, nothing stored between.
+
+Notation: ``S, A`` states, actions; ``r (S, A)``, ``p (Z,)``, ``z (Z,)`` rewards, probabilities, successors;
+``first (S A + 1,)`` where rows begin; ``v (S,)`` values; ``g`` discount; ``B`` successors a row.
+
+The numbers of actions and of successors a row are constants to the compiler, which unrolls the inner
+loops. Kernels work on states ``[start, stop)`` and release the interpreter, so that threads share a sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+
+Kernel = Callable[..., Any]
+compiled = numba.njit(cache=True, nogil=True, fastmath=False)
+
+
+@cache
+def backup_kernel(n_actions: int, branching: int | None) -> Kernel:
+    """Return ``(r, first, z, p, g, v, out, policy, start, stop) -> (min d, max d)`` with ``d = out - v``."""
+    row_value = _row_value(branching)
+
+    @compiled
+    def backup(r, first, z, p, g, v, out, policy, start, stop):  # type: ignore[no-untyped-def]
+        lowest, highest = np.inf, -np.inf
+        for s in range(start, stop):
+            best, chosen = -np.inf, 0
+            for a in range(n_actions):
+                q = r[s, a] + g * row_value(first, z, p, v, s * n_actions + a)
+                if q > best:
+                    best, chosen = q, a
+            out[s] = best
+            policy[s] = chosen
+            lowest, highest = min(lowest, best - v[s]), max(highest, best - v[s])
+        return lowest, highest
+
+    return backup
+
+
+@cache
+def evaluation_kernel(n_actions: int, branching: int | None) -> Kernel:
+    """Return ``(r, first, z, p, g, v, out, policy, start, stop)``: one sweep of a fixed policy."""
+    row_value = _row_value(branching)
+
+    @compiled
+    def evaluate(r, first, z, p, g, v, out, policy, start, stop):  # type: ignore[no-untyped-def]
+        for s in range(start, stop):
+            out[s] = r[s, policy[s]] + g * row_value(first, z, p, v, s * n_actions + policy[s])
+
+    return evaluate
+
+
+@cache
+def gauss_seidel_kernel(n_actions: int, branching: int | None) -> Kernel:
+    """Return ``(r, first, z, p, g, v, backwards)``: one sweep in place, each state seeing those before it."""
+    row_value = _row_value(branching)
+
+    @compiled
+    def sweep(r, first, z, p, g, v, backwards):  # type: ignore[no-untyped-def]
+        for i in range(len(v)):
+            s = len(v) - 1 - i if backwards else i
+            best = -np.inf
+            for a in range(n_actions):
+                best = max(best, r[s, a] + g * row_value(first, z, p, v, s * n_actions + a))
+            v[s] = best
+
+    return sweep
+
+
+@cache
+def _row_value(branching: int | None) -> Kernel:
+    """Return ``(first, z, p, v, row) -> Σ p v`` over the successors of a row."""
+    if branching is None:
+
+        @compiled
+        def varying(first, z, p, v, row):  # type: ignore[no-untyped-def]
+            total = 0.0
+            for j in range(first[row], first[row + 1]):
+                total += p[j] * v[z[j]]
+            return total
+
+        return varying
+
+    @compiled
+    def constant(first, z, p, v, row):  # type: ignore[no-untyped-def]
+        total = 0.0
+        for j in range(branching):
+            total += p[row * branching + j] * v[z[row * branching + j]]
+        return total
+
+    return constant

@@ -1,0 +1,65 @@
+"""The linear programme of an MDP: how often to be where, and V as the price of the flow constraints.
+
+Eq. 9 for a finite MDP. Its state is a distribution over states, its control the *occupancy* ``y(s, a)``,
+discounted visits a state and action:
+
+    maximise Σ r(s, a) y(s, a)  over y >= 0,  Σ_a y(s', a) - γ Σ_{s,a} P(s' | s, a) y(s, a) = μ(s')
+
+The multipliers λ of the flow constraints are V*: the costate of the state distribution. HiGHS solves it.
+
+Reference:
+    Puterman (2005), "Markov decision processes", section 6.9.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
+
+from hamiltonian_rl.errors import SolverError
+from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.solution import Solution, Status
+from hamiltonian_rl.solvers.sweeper import Sweeper, check_discounted, check_tol
+
+
+def linear_program(mdp: MDP, *, tol: float = 1e-6) -> Solution:
+    """Solve a discounted MDP as a linear programme; V comes from its dual multipliers.
+
+    Args:
+        mdp: The process, discount below one, without a horizon.
+        tol: Largest distance of the bounds, which one Bellman sweep from V certifies.
+
+    Returns:
+        The solution; ``iterations`` counts those of HiGHS.
+
+    Raises:
+        UsageError: If the MDP has a horizon or no discount.
+        SolverError: If HiGHS fails; the message is its own.
+    """
+    check_discounted(mdp)
+    check_tol(tol)
+    usable = np.flatnonzero(mdp.rewards.ravel() > -np.inf)
+    rows = mdp.n_states * mdp.n_actions
+    leaving = sparse.csr_array(
+        (np.ones(rows), (np.arange(rows) // mdp.n_actions, np.arange(rows))), shape=(mdp.n_states, rows)
+    )
+    flow = sparse.csc_array(leaving - mdp.discount * mdp.transition_matrix.T)[:, usable]
+    rewards = mdp.rewards.ravel()[usable]
+    scale = float(np.abs(rewards).max()) or 1.0
+    start = np.full(mdp.n_states, 1.0 / mdp.n_states)  # every state is visited, hence every multiplier is V*
+    result = linprog(
+        -rewards / scale,
+        A_eq=flow,
+        b_eq=start,
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    if result.status != 0:
+        raise SolverError(f"HiGHS did not solve the linear programme: {result.message}")
+    value = -scale * np.asarray(result.eqlin.marginals, float)
+    backed_up, policy = np.empty_like(value), np.zeros(mdp.n_states, np.int32)
+    down, up, _ = Sweeper(mdp).certify(value, backed_up, policy)
+    lower, upper = backed_up + down, backed_up + up
+    status = Status.CONVERGED if up - down <= tol else Status.INEXACT
+    return Solution(value.clip(lower, upper), lower, upper, policy, int(result.nit), status, "linear program")

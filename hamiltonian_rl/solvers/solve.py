@@ -1,0 +1,64 @@
+"""The method that suits an MDP, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hamiltonian_rl.errors import UsageError, did_you_mean
+from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.solution import Solution
+from hamiltonian_rl.solvers.backward_induction import backward_induction
+from hamiltonian_rl.solvers.costate_sweep import costate_sweep
+from hamiltonian_rl.solvers.gauss_seidel import gauss_seidel
+from hamiltonian_rl.solvers.linear_program import linear_program
+from hamiltonian_rl.solvers.policy_iteration import (
+    inexact_policy_iteration,
+    modified_policy_iteration,
+    policy_iteration,
+)
+from hamiltonian_rl.solvers.sweeper import Progress
+from hamiltonian_rl.solvers.value_iteration import value_iteration
+
+METHODS: dict[str, Callable[..., Solution]] = {
+    "backward-induction": backward_induction,
+    "costate-sweep": costate_sweep,
+    "gauss-seidel": gauss_seidel,
+    "inexact-policy-iteration": inexact_policy_iteration,
+    "linear-program": linear_program,
+    "modified-policy-iteration": modified_policy_iteration,
+    "policy-iteration": policy_iteration,
+    "value-iteration": value_iteration,
+}
+
+
+def choose_method(mdp: MDP) -> tuple[str, str]:
+    """Return the name of the method that suits the MDP, and the reason.
+
+    Example:
+        >>> choose_method(MDP.from_gymnasium("FrozenLake-v1"))
+        ('backward-induction', 'an episode is cut off after 100 steps, so the best action depends on the step')
+    """
+    if mdp.horizon is not None:
+        why = f"an episode is cut off after {mdp.horizon} steps, so the best action depends on the step"
+        return "backward-induction", why
+    return "modified-policy-iteration", "few sweeps over all actions, each followed by cheap sweeps of one policy"
+
+
+def solve(mdp: MDP, *, method: str = "auto", tol: float = 1e-6, progress: Progress | None = None) -> Solution:
+    """Solve an MDP by the method that suits it, or by the one that is named.
+
+    Args:
+        mdp: The process.
+        method: A name in `METHODS`, or "auto" for that of `choose_method`.
+        tol: Largest distance of the bounds.
+        progress: Called now and then with the number of sweeps and the distance of the bounds.
+
+    Raises:
+        UsageError: If the method does not exist or does not suit the MDP.
+    """
+    name = choose_method(mdp)[0] if method == "auto" else method
+    if name not in METHODS:
+        raise UsageError(f'There is no method "{name}". {did_you_mean(name, METHODS)}')
+    if name == "linear-program":
+        return linear_program(mdp, tol=tol)  # HiGHS tells no progress
+    return METHODS[name](mdp, tol=tol, progress=progress)

@@ -1,0 +1,201 @@
+"""An MDP holds what was stated, from every source, and says what is wrong with what is not one."""
+
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from scipy import sparse
+
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems import MDP
+
+TOY_TEXT = ["FrozenLake-v1", "FrozenLake8x8-v1", "Taxi-v4", "CliffWalking-v1"]
+
+
+def dense(mdp: MDP) -> np.ndarray:
+    return mdp.transition_matrix.toarray().reshape(mdp.n_states, mdp.n_actions, mdp.n_states)
+
+
+@pytest.mark.parametrize("env_id", TOY_TEXT)
+def test_gymnasium_table_is_read_with_equal_successors_summed(env_id):
+    env = gym.make(env_id)
+    mdp = MDP.from_gymnasium(env)
+    expected = np.zeros((mdp.n_states, mdp.n_actions, mdp.n_states))
+    rewards = np.zeros((mdp.n_states, mdp.n_actions))
+    for state, action in itertools.product(range(mdp.n_states), range(mdp.n_actions)):
+        for probability, successor, reward, terminated in env.unwrapped.P[state][action]:
+            rewards[state, action] += probability * reward
+            if not terminated:
+                expected[state, action, successor] += probability
+    np.testing.assert_allclose(dense(mdp), expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(mdp.rewards, rewards, rtol=0, atol=1e-15)
+    assert mdp.horizon == env.spec.max_episode_steps
+    assert len(mdp.next_states) == (expected > 0).sum()  # no duplicates, no zeros
+    np.testing.assert_array_equal(mdp.initial, env.unwrapped.initial_state_distrib)
+
+
+def test_dense_sparse_and_function_state_the_same_process():
+    generator = np.random.default_rng(0)
+    table = generator.dirichlet(np.ones(5), (5, 3))
+    rewards = generator.normal(size=(5, 3))
+    from_dense = MDP.from_arrays(table, rewards, 0.9)
+    from_sparse = MDP.from_arrays([sparse.csr_array(table[:, a]) for a in range(3)], rewards, 0.9)
+    from_function = MDP.from_function(
+        5, 3, lambda s, a: [(table[s, a, z], z, rewards[s, a], False) for z in range(5)], 0.9
+    )
+    for other in (from_sparse, from_function):
+        np.testing.assert_allclose(dense(other), dense(from_dense), rtol=0, atol=1e-15)
+        np.testing.assert_allclose(other.rewards, rewards, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(dense(from_dense), table)
+
+
+def test_rewards_that_depend_on_the_successor_are_averaged():
+    table = np.array([[[0.25, 0.75]], [[0.5, 0.5]]])
+    by_successor = np.array([[[4.0, 8.0]], [[1.0, 3.0]]])
+    expected = [[7.0], [2.0]]  # 0.25 * 4 + 0.75 * 8, and (1 + 3) / 2
+    np.testing.assert_allclose(MDP.from_arrays(table, by_successor, 0.9).rewards, expected)
+    pairs = [[sparse.csr_array(array[:, 0])] for array in (table, by_successor)]
+    np.testing.assert_allclose(MDP.from_arrays(*pairs, 0.9).rewards, expected)
+
+
+def test_episodes_end_where_a_terminal_state_is_entered():
+    table = np.array([[[0.5, 0.5]], [[0.0, 1.0]]])
+    mdp = MDP.from_arrays(table, [[1.0], [9.0]], 0.9, terminal=[False, True])
+    np.testing.assert_array_equal(dense(mdp)[:, 0], [[0.5, 0.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(mdp.rewards, [[1.0], [0.0]])
+    np.testing.assert_array_equal(mdp.row_sums, [[0.5], [0.0]])
+
+
+def test_successor_table_ends_the_episode_at_minus_one():
+    mdp = MDP.from_arrays([[0, 1], [-1, 0]], np.zeros((2, 2)), 0.9)
+    np.testing.assert_array_equal(dense(mdp), [[[1, 0], [0, 1]], [[0, 0], [1, 0]]])
+
+
+def test_file_holds_the_whole_process(tmp_path):
+    mdp = MDP.from_gymnasium("FrozenLake-v1", discount=0.9)
+    mdp.save(tmp_path / "lake.npz")
+    for original, copy in ((mdp, MDP.load(tmp_path / "lake.npz")),):
+        np.testing.assert_array_equal(dense(copy), dense(original))
+        np.testing.assert_array_equal(copy.rewards, original.rewards)
+        np.testing.assert_array_equal(copy.initial, original.initial)
+        assert (copy.discount, copy.horizon) == (0.9, 100)
+    mdp.finite_horizon(None).save(tmp_path / "endless.npz")
+    assert MDP.load(tmp_path / "endless.npz").horizon is None
+
+
+class Exploit:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+def test_pickle_in_a_file_is_refused_and_does_not_run(tmp_path):
+    marker, path = tmp_path / "ran", tmp_path / "planted.npz"
+    mdp = MDP.from_gymnasium("FrozenLake-v1")
+    mdp.save(path)
+    with np.load(path) as file:
+        tables = dict(file)
+    np.savez(path, **{**tables, "initial": np.array([Exploit(marker)], dtype=object)})
+    with pytest.raises(UsageError, match=r"cannot be read as an MDP.*MDP\.save"):
+        MDP.load(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("place", np.linspace(0.05, 0.7, 14))
+def test_altered_file_is_refused_or_the_change_is_without_effect(tmp_path, place):
+    path = tmp_path / "lake.npz"
+    mdp = MDP.from_gymnasium("FrozenLake-v1")
+    mdp.save(path)
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 0xFF
+    path.write_bytes(content)
+    try:
+        loaded = MDP.load(path)
+    except UsageError:
+        return
+    np.testing.assert_array_equal(dense(loaded), dense(mdp))  # the byte was one that nobody reads
+    np.testing.assert_array_equal(loaded.rewards, mdp.rewards)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"text"])
+def test_file_of_another_kind_is_named(tmp_path, content):
+    path = tmp_path / "other.npz"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"other\.npz cannot be read as an MDP"):
+        MDP.load(path)
+
+
+GOOD = np.array([[[0.5, 0.5]], [[0.0, 1.0]]])
+
+
+def changed(place, value):
+    table = GOOD.copy()
+    table[place] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((changed((1, 0, 1), 0.97), [0.0, 0.0], 0.9), r"Row \(s=1, a=0\) of `transitions` sums to 0\.97; expected 1"),
+        ((changed((0, 0), [-0.5, 1.5]), [0.0, 0.0], 0.9), r"Row \(s=0, a=0\).*probability -0\.5"),
+        ((changed((1, 0, 0), np.nan), [0.0, 0.0], 0.9), r"Row \(s=1, a=0\).*sums to nan"),
+        ((GOOD[:, :, :1], [0.0, 0.0], 0.9), r"shape \(2, 1, 1\)"),
+        ((np.zeros((0, 0, 0)), [], 0.9), "0 states"),
+        ((np.zeros((2, 0, 2)), np.zeros((2, 0)), 0.9), "no rows"),
+        (([["a"]], [0.0], 0.9), "expected probabilities"),
+        ((GOOD, [[0.0, 0.0, 0.0]], 0.9), r"`rewards` has shape \(1, 3\)"),
+        ((GOOD, ["x", "y"], 0.9), "not an array of numbers"),
+        ((GOOD, [0.0, np.nan], 0.9), r"`rewards\[1, 0\]` is nan"),
+        ((GOOD, [np.inf, 0.0], 0.9), r"`rewards\[0, 0\]` is inf"),
+        ((GOOD, [-np.inf, 0.0], 0.9), "State 0 has no action"),
+        ((GOOD, [0.0, 0.0], 1.1), r"discount = 1\.1"),
+        ((GOOD, [0.0, 0.0], np.nan), "discount = nan"),
+        ((GOOD, [0.0, 0.0], "0.9"), "discount = '0.9'"),
+        (
+            ([[0, 2], [1, 1]], np.zeros((2, 2)), 0.9),
+            r"Row \(s=0, a=1\) of `transitions` leads to state 2; expected 0 to 1",
+        ),
+        (([sparse.eye_array(2), sparse.eye_array(3)], np.zeros((2, 2)), 0.9), r"`transitions\[1\]` is \(3, 3\)"),
+    ],
+)
+def test_bad_table_is_one_clear_sentence(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        MDP.from_arrays(*arguments)
+
+
+@pytest.mark.parametrize("horizon", [0, -1, 1.5, "ten", True])
+def test_bad_horizon_is_named(horizon):
+    with pytest.raises(UsageError, match="horizon ="):
+        MDP.from_gymnasium("FrozenLake-v1").finite_horizon(horizon)
+
+
+def test_outcomes_that_do_not_sum_to_one_are_named():
+    with pytest.raises(UsageError, match=r"Row \(s=1, a=0\) of `transitions` sums to 0\.5; expected 1"):
+        MDP.from_function(2, 1, lambda s, a: [(1.0 if s == 0 else 0.5, 0, 0.0, False)], 0.9)
+    with pytest.raises(UsageError, match=r"Row \(s=0, a=0\) of `transitions` leads to state 7"):
+        MDP.from_function(2, 1, lambda s, a: [(1.0, 7, 0.0, False)], 0.9)
+
+
+def test_environment_without_a_table_is_named():
+    with pytest.raises(UsageError, match="CartPole-v1 has no table"):
+        MDP.from_gymnasium("CartPole-v1")
+
+
+@pytest.mark.parametrize("terminal", [[True], "no", None])
+@pytest.mark.parametrize("initial", [[1.0], [0.7, 0.7], [1.5, -0.5]])
+def test_bad_initial_or_terminal_states_are_named(terminal, initial):
+    with pytest.raises(UsageError, match=r"`initial`|`terminal`"):
+        MDP.from_arrays(GOOD, [0.0, 0.0], 0.9, initial=initial, terminal=terminal)
+
+
+def test_direct_tables_are_checked():
+    mdp = MDP.from_arrays(GOOD, [0.0, 0.0], 0.9)
+    fields = {"rewards": mdp.rewards, "first": mdp.first, "next_states": mdp.next_states, "discount": 0.9}
+    with pytest.raises(UsageError, match=r"Row \(s=1, a=0\) of `transitions` sums to 1\.5; expected 1 \(less"):
+        MDP(**fields, probabilities=np.array([0.5, 0.5, 1.5]), initial=mdp.initial)
+    with pytest.raises(UsageError, match="`first`, `next_states` and `probabilities`"):
+        MDP(**fields, probabilities=np.array([0.5, 0.5]), initial=mdp.initial)

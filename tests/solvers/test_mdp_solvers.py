@@ -1,0 +1,279 @@
+"""All routes to the optimum agree, their bounds hold, and what cannot be solved is said."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hamiltonian_rl.errors import SolverError, UsageError
+from hamiltonian_rl.principles.bellman import backup, bellman_residual, optimal_actions
+from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.solution import Status
+from hamiltonian_rl.solvers import METHODS, choose_method, modified_policy_iteration, solve, value_iteration
+from hamiltonian_rl.solvers.sweeper import Sweeper
+
+DISCOUNTED = sorted(set(METHODS) - {"backward-induction"})
+SWEEPING = ["value-iteration", "gauss-seidel", "modified-policy-iteration", "inexact-policy-iteration", "costate-sweep"]
+LIMITED = ["backward-induction", "costate-sweep"]
+
+
+def random_mdp(seed: int, n_states: int, n_actions: int, discount: float, *, deterministic: bool, ends: bool) -> MDP:
+    """A process with sparse rows of different lengths, some unavailable actions, rewards of ties and of none."""
+    generator = np.random.default_rng(seed)
+    table = np.zeros((n_states, n_actions, n_states))
+    for row in table.reshape(-1, n_states):
+        successors = generator.choice(n_states, 1 if deterministic else generator.integers(1, n_states + 1), False)
+        row[successors] = generator.dirichlet(np.ones(len(successors)))
+    rewards = generator.integers(-3, 4, (n_states, n_actions)).astype(float)
+    rewards[:, 1:][generator.random((n_states, n_actions - 1)) < 0.2] = -np.inf
+    terminal = generator.random(n_states) < 0.3 if ends else None
+    return MDP.from_arrays(table, rewards, discount, terminal=terminal)
+
+
+def value_of_best_policy(mdp: MDP) -> np.ndarray:
+    """Brute force: solve the linear system of every policy, and take the best value of each state."""
+    table = mdp.transition_matrix.toarray().reshape(mdp.n_states, mdp.n_actions, mdp.n_states)
+    states, best = np.arange(mdp.n_states), np.full(mdp.n_states, -np.inf)
+    for policy in itertools.product(range(mdp.n_actions), repeat=mdp.n_states):
+        rewards = mdp.rewards[states, policy]
+        if np.isfinite(rewards).all():
+            system = np.eye(mdp.n_states) - mdp.discount * table[states, policy]
+            best = np.maximum(best, np.linalg.solve(system, rewards))
+    return best
+
+
+processes = st.builds(
+    random_mdp,
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.5, 0.8, 0.9]),
+    deterministic=st.booleans(),
+    ends=st.booleans(),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(mdp=processes)
+def test_all_methods_agree_with_brute_force_in_value_and_in_optimal_actions(mdp):
+    truth = value_of_best_policy(mdp)
+    best = optimal_actions(backup(mdp, truth), 1e-7)
+    for method in DISCOUNTED:
+        solution = METHODS[method](mdp, tol=1e-9).unwrap()
+        np.testing.assert_allclose(solution.value, truth, rtol=0, atol=1e-8, err_msg=method)
+        # Brute force is off by the rounding of an ill-conditioned system, at most 1e-12 here.
+        assert (solution.lower <= truth + 1e-12).all(), method
+        assert (truth <= solution.upper + 1e-12).all(), method
+        np.testing.assert_array_equal(optimal_actions(backup(mdp, solution.value), 1e-7), best, err_msg=method)
+        assert best[np.arange(mdp.n_states), solution.policy].all(), method
+
+
+@settings(max_examples=60, deadline=None)
+@given(mdp=processes, sweeps=st.integers(0, 6), method=st.sampled_from(SWEEPING))
+def test_bounds_contain_the_optimum_and_the_policy_however_early_one_stops(mdp, sweeps, method):
+    solution = METHODS[method](mdp, tol=1e-12, max_iterations=sweeps)
+    truth = value_of_best_policy(mdp)
+    states = np.arange(mdp.n_states)
+    table = mdp.transition_matrix.toarray().reshape(mdp.n_states, mdp.n_actions, mdp.n_states)
+    system = np.eye(mdp.n_states) - mdp.discount * table[states, solution.policy]
+    followed = np.linalg.solve(system, mdp.rewards[states, solution.policy])
+    assert (solution.lower <= followed + 1e-12).all()
+    assert (followed <= truth + 1e-12).all()
+    assert (truth <= solution.upper + 1e-12).all()
+    assert solution.iterations <= sweeps
+
+
+def test_lower_bound_does_not_count_rewards_after_the_end():
+    """A state that pays 1 and ends beside one that pays 1 for ever: one sweep from zero knows no more than that."""
+    mdp = MDP.from_arrays([[-1], [1]], [[1.0], [1.0]], 0.9)
+    solution = value_iteration(mdp, max_iterations=0)
+    assert solution.lower[0] <= 1.0
+    assert solution.upper[1] >= 10.0
+
+
+def test_lower_bound_of_modified_policy_iteration_never_falls():
+    bounds = [modified_policy_iteration(garnet(60, 0.999), tol=1e-9, max_iterations=k).lower for k in range(8)]
+    for earlier, later in itertools.pairwise(bounds):
+        assert (later >= earlier - 1e-9).all()  # rounding at values near 800
+
+
+@settings(max_examples=60, deadline=None)
+@given(mdp=processes, steps=st.integers(1, 8))
+def test_costates_of_a_limited_process_are_its_values(mdp, steps):
+    limited = mdp.finite_horizon(steps)
+    by_bellman, by_pontryagin = (METHODS[name](limited, tol=1e-9).unwrap() for name in LIMITED)
+    np.testing.assert_allclose(by_pontryagin.value, by_bellman.value, rtol=0, atol=1e-12)
+    assert by_pontryagin.policy.shape == by_bellman.policy.shape == (steps, mdp.n_states)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mdp=processes, data=st.data())
+def test_bellman_operator_contracts_and_is_monotone(mdp, data):
+    numbers = st.lists(st.floats(-100, 100), min_size=mdp.n_states, max_size=mdp.n_states)
+    first, second = (np.array(data.draw(numbers)) for _ in range(2))
+    after_first, after_second = (backup(mdp, value).max(axis=1) for value in (first, second))
+    distance = np.abs(first - second).max()
+    assert np.abs(after_first - after_second).max() <= mdp.discount * distance + 1e-12
+    higher = backup(mdp, np.maximum(first, second)).max(axis=1)
+    assert (higher >= np.maximum(after_first, after_second) - 1e-12).all()
+
+
+def garnet(n_states: int, discount: float, branching: int = 5) -> MDP:
+    """Random process with 4 actions and successors drawn anew for each row."""
+    generator = np.random.default_rng(1)
+    rows = n_states * 4
+    shares = generator.random((rows, branching))
+    return MDP(
+        rewards=generator.random((n_states, 4)),
+        first=np.arange(rows + 1, dtype=np.int64) * branching,
+        next_states=generator.integers(0, n_states, rows * branching).astype(np.int32),
+        probabilities=(shares / shares.sum(axis=1, keepdims=True)).ravel(),
+        discount=discount,
+        initial=np.full(n_states, 1 / n_states),
+    )
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_sweeps_equal_plain_ones(uniform, threads):
+    """Kernels with constant and with varying rows, on one thread and on several, against NumPy and SciPy."""
+    mdp = garnet(101, 0.9) if uniform else random_mdp(3, 40, 3, 0.9, deterministic=False, ends=True)
+    assert (mdp.branching is not None) == uniform
+    plain, compiled = Sweeper(mdp, compiled=False), Sweeper(mdp, compiled=True, threads=threads)
+    value = np.random.default_rng(0).normal(size=mdp.n_states)
+    results = []
+    for sweeper in (plain, compiled):
+        out, policy, evaluated = np.empty(mdp.n_states), np.zeros(mdp.n_states, np.int32), np.empty(mdp.n_states)
+        extremes = sweeper.backup(value, out, policy)
+        sweeper.evaluate(value, evaluated, policy)
+        np.testing.assert_allclose(evaluated, out, rtol=0, atol=1e-14)  # the greedy policy attains the maximum
+        results.append((*extremes, out, policy))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
+
+
+def test_span_bounds_stop_long_before_the_distance_of_iterates_does():
+    mdp = garnet(2_000, 0.99)
+    solution = value_iteration(mdp, tol=1e-6).unwrap()
+    assert solution.iterations < 60  # |TV - V| / (1 - γ) < 1e-6 needs ln(1e-8) / ln(0.99) = 1,833
+
+
+@pytest.mark.parametrize("method", SWEEPING)
+def test_running_out_of_sweeps_is_a_status_with_bounds(method):
+    solution = METHODS[method](garnet(50, 0.999), tol=1e-9, max_iterations=2)
+    assert solution.status is Status.MAX_ITERATIONS
+    assert not solution.converged
+    assert np.isfinite(solution.gap)
+    with pytest.raises(SolverError, match=r"Raise max_iterations.*Reached after 2: gap"):
+        solution.unwrap()
+
+
+@pytest.mark.parametrize("method", sorted(set(DISCOUNTED) - {"linear-program"}))
+def test_bounds_that_rounding_keeps_apart_are_a_status_not_a_hang(method):
+    """With values near 800 and γ = 0.999, double precision certifies 1e-10 by no method."""
+    solution = METHODS[method](garnet(50, 0.999), tol=1e-12)
+    assert solution.status is Status.STAGNATED
+    assert solution.gap < 1e-7
+    with pytest.raises(SolverError, match="Rounding of double precision"):
+        solution.unwrap()
+
+
+def test_linear_program_that_is_not_exact_enough_says_so():
+    solution = METHODS["linear-program"](garnet(50, 0.999), tol=1e-12)
+    assert solution.status is Status.INEXACT
+    assert solution.gap < 1e-6
+    with pytest.raises(SolverError, match="take another method"):
+        solution.unwrap()
+
+
+def test_interrupted_solver_returns_the_bounds_that_it_has():
+    truth = value_iteration(garnet(50, 0.99), tol=1e-9).value
+
+    def interrupt(sweeps, gap):
+        if sweeps == 3:
+            raise KeyboardInterrupt
+
+    solution = modified_policy_iteration(garnet(50, 0.99), tol=1e-9, progress=interrupt)
+    assert solution.status is Status.INTERRUPTED
+    assert (solution.lower <= truth).all()
+    assert (truth <= solution.upper).all()
+
+
+def test_warm_start_goes_on_where_it_stopped():
+    mdp = garnet(200, 0.99)
+    first = value_iteration(mdp, tol=1e-3)
+    second = value_iteration(mdp, tol=1e-9, initial_value=first.value)
+    cold = value_iteration(mdp, tol=1e-9)
+    assert second.iterations < cold.iterations
+    assert np.abs(bellman_residual(mdp, second.value)).max() < 1e-8
+
+
+@pytest.mark.parametrize("method", DISCOUNTED)
+def test_one_state_earns_the_geometric_series(method):
+    mdp = MDP.from_arrays([[0]], [[3.0]], 0.75)
+    assert METHODS[method](mdp, tol=1e-9).unwrap().value[0] == pytest.approx(12.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", DISCOUNTED)
+def test_parts_that_are_not_connected_are_each_solved(method):
+    mdp = MDP.from_arrays([[0], [1], [-1]], [[1.0], [-2.0], [7.0]], 0.9)
+    np.testing.assert_allclose(METHODS[method](mdp, tol=1e-9).unwrap().value, [10.0, -20.0, 7.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("method", DISCOUNTED)
+@pytest.mark.parametrize(
+    ("mdp", "message"),
+    [
+        (MDP.from_arrays([[0]], [[1.0]], 1.0), "discount = 1 without a horizon: the value may be infinite"),
+        (MDP.from_arrays([[0]], [[1e308]], 0.99), "more than double precision holds"),
+    ],
+)
+def test_value_without_bound_is_refused(method, mdp, message):
+    with pytest.raises(UsageError, match=message):
+        METHODS[method](mdp)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("tol", [0.0, -1.0, float("nan")])
+def test_bad_tolerance_is_named(method, tol):
+    mdp = MDP.from_arrays([[0]], [[1.0]], 0.9, horizon=3 if method == "backward-induction" else None)
+    with pytest.raises(UsageError, match="tol ="):
+        METHODS[method](mdp, tol=tol)
+
+
+@pytest.mark.parametrize("method", sorted(set(DISCOUNTED) - {"costate-sweep"}))
+def test_method_for_endless_processes_names_the_one_for_limited_ones(method):
+    with pytest.raises(UsageError, match=r"ends after 100 steps.*backward_induction"):
+        METHODS[method](MDP.from_gymnasium("FrozenLake-v1"))
+
+
+def test_backward_induction_asks_for_a_horizon_and_for_numbers_that_fit():
+    endless = MDP.from_arrays([[0]], [[1.0]], 0.9)
+    with pytest.raises(UsageError, match="no horizon"):
+        METHODS["backward-induction"](endless)
+    for method in LIMITED:
+        with pytest.raises(UsageError, match="more than double precision holds"):
+            METHODS[method](MDP.from_arrays([[0]], [[1e308]], 1.0, horizon=10))
+
+
+def test_rewards_of_1e300_are_solved_with_bounds_that_say_how_far():
+    solution = value_iteration(MDP.from_arrays([[0]], [[1e300]], 0.9))
+    assert solution.status is Status.STAGNATED
+    assert solution.lower[0] <= 1e301 <= solution.upper[0]
+
+
+@pytest.mark.parametrize("initial", [[1.0], [np.nan, 0.0], [np.inf, 0.0]])
+def test_bad_initial_value_is_named(initial):
+    with pytest.raises(UsageError, match=r"`initial_value` has shape"):
+        value_iteration(MDP.from_arrays([[0], [1]], [[1.0], [1.0]], 0.9), initial_value=np.array(initial))
+
+
+def test_solve_chooses_by_structure_and_names_an_unknown_method():
+    limited = MDP.from_gymnasium("FrozenLake-v1")
+    assert choose_method(limited)[0] == "backward-induction"
+    assert solve(limited).method == "backward induction"
+    assert solve(limited.finite_horizon(None)).method == "modified policy iteration"
+    with pytest.raises(UsageError, match='Did you mean "value-iteration"'):
+        solve(limited, method="value-iterations")
