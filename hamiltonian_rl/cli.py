@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import sys
 import textwrap
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,6 +148,48 @@ def evaluate(
     _print_table(f"{opened.agent.name} on {opened.env_id}", summary)
 
 
+@app.command(epilog="Example: hrl solve --env FrozenLake-v1 --env-set map_name=8x8")
+def solve(
+    env: Annotated[str, typer.Option(metavar="ID", help="Environment with a table of transitions: FrozenLake-v1 ...")],
+    env_settings: EnvSettings = None,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="Solver; a wrong name lists them. auto: the one that suits.")
+    ] = "auto",
+    horizon: Annotated[
+        str, typer.Option(metavar="auto|none|N", help="Steps after which an episode ends; auto: the environment's.")
+    ] = "auto",
+    discount: Annotated[float, typer.Option(metavar="G", help="Discount; Gymnasium's returns have none.")] = 1.0,
+    tol: Annotated[float, typer.Option(metavar="X", help="Largest distance of the certified bounds.")] = 1e-8,
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are kept.")] = RUNS,
+) -> None:
+    """Compute the optimum of an environment, with bounds that certify it: what no agent can pass."""
+    from hamiltonian_rl.agents.settings import parse_assignment
+    from hamiltonian_rl.solving import keep_optimum, optimum_rows, solve_env
+
+    env_chosen = dict(parse_assignment(text) for text in env_settings or [])
+    with _sweeps_shown() as show:
+        optimum = solve_env(
+            env,
+            env_settings=env_chosen,
+            method=method,
+            horizon=_horizon(horizon),
+            discount=discount,
+            tol=tol,
+            progress=show,
+        )
+    _print_table(f"Optimum of {env}", optimum_rows(optimum))
+    if (drawing := optimum.drawing()) is not None:
+        _say(f"Optimal policy{' of the first step' if optimum.mdp.horizon else ''}:\n{drawing}")
+    folder = keep_optimum(optimum, run_dir)
+    _say(
+        f"The run lies in   {folder.path}\n"
+        f"Its picture is    {folder.path / 'value.png'}\n"
+        f"Look at it with   tensorboard --logdir {folder.path.parent.parent}"
+    )
+    if not optimum.solution.converged:
+        raise SystemExit(1)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="[envs|agents]", help="What to list.")] = "",
@@ -202,6 +246,25 @@ def _say(text: str) -> None:
         wrap = functools.partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
         text = "\n".join(wrap(line) if len(line) > width else line for line in text.splitlines())
     print(text, flush=True)
+
+
+def _horizon(text: str) -> str | int | None:
+    """Return what `--horizon` says: "auto", None, or a number of steps."""
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    if not (text.isdecimal() and int(text) > 0):
+        raise UsageError(f'--horizon is "{text}"; expected auto, none, or a number of steps from 1 up.')
+    return int(text)
+
+
+@contextlib.contextmanager
+def _sweeps_shown() -> Iterator[Callable[[int, float], None]]:
+    """Yield a function that shows the number of sweeps and the distance of the bounds, on a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("Solving ...") as status:
+        yield lambda sweeps, gap: status.update(f"Solving: {sweeps:,} sweeps, bounds {gap:.1e} apart. Ctrl-C stops.")
 
 
 def _refuse(option: str, others: dict[str, Any]) -> None:

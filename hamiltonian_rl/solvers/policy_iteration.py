@@ -109,7 +109,7 @@ def policy_iteration(
 
     Example:
         >>> policy_iteration(MDP.from_gymnasium("FrozenLake-v1", horizon=None), tol=1e-9).iterations
-        4
+        6
     """
     sweeper = Sweeper(mdp)
     kept: np.ndarray | None = None

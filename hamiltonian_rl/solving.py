@@ -1,0 +1,233 @@
+"""The computed optimum of an environment: solved, drawn, and kept in a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hamiltonian_rl.envs.making import close_env, make_env
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.files import atomic_write
+from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.solution import Solution
+from hamiltonian_rl.solvers import choose_method, solve
+from hamiltonian_rl.tracking.run_folder import RunFolder
+
+NO_ARROW = "·"
+ARROWS = {(-1, 0): "↑", (1, 0): "↓", (0, -1): "←", (0, 1): "→"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Optimum:
+    """The optimum of one environment, and what there is to say and to draw of it.
+
+    Attributes:
+        env_id: The environment.
+        env_settings: Its keyword arguments.
+        mdp: Its model.
+        solution: Values, bounds and policy.
+        reason: Why the method was taken, half a sentence.
+        tol: Distance of the bounds that was asked for.
+        seconds: Seconds that the solver took.
+        threshold: Return at which Gymnasium calls the environment solved, or None.
+        shape: Rows and columns, where the states are cells of a map.
+        letters: A letter a cell, where the map has them; shape ``(S,)``.
+    """
+
+    env_id: str
+    env_settings: dict[str, Any]
+    mdp: MDP
+    solution: Solution
+    reason: str
+    tol: float
+    seconds: float
+    threshold: float | None
+    shape: tuple[int, int] | None
+    letters: np.ndarray | None
+
+    @property
+    def start_bounds(self) -> tuple[float, float, float]:
+        """Optimal mean return from the start: lower bound, value, upper bound."""
+        lower, value, upper = (
+            float(self.mdp.initial @ values)
+            for values in (self.solution.lower, self.solution.value, self.solution.upper)
+        )
+        return lower, value, upper
+
+    @property
+    def first_policy(self) -> np.ndarray:
+        """The optimal action of each state, in the first step where it depends on the step; shape ``(S,)``."""
+        policy = self.solution.policy
+        return policy[0] if policy.ndim == 2 else policy
+
+    def arrows(self) -> np.ndarray | None:
+        """Return one sign a state, shape ``(S,)``: where the optimal action leads on a map; None without a map."""
+        if self.shape is None:
+            return None
+        directions = _directions(self.mdp, self.shape)
+        signs = np.array([directions.get(int(action), NO_ARROW) for action in self.first_policy])
+        over = ~(self.mdp.row_sums > 0).any(axis=1)  # terminal
+        letters = np.full(len(signs), NO_ARROW) if self.letters is None else self.letters
+        return np.where(over, letters, signs)
+
+    def drawing(self) -> str | None:
+        """Return the policy as a map of arrows, None where the states are no map."""
+        signs = self.arrows()
+        if signs is None or self.shape is None:
+            return None
+        return "\n".join(" ".join(row) for row in signs.reshape(self.shape))
+
+
+def solve_env(
+    env_id: str,
+    *,
+    env_settings: dict[str, Any] | None = None,
+    method: str = "auto",
+    horizon: str | int | None = "auto",
+    discount: float = 1.0,
+    tol: float = 1e-8,
+    progress: Callable[[int, float], None] | None = None,
+) -> Optimum:
+    """Compute the optimum of an environment that has a table of its transitions.
+
+    Args:
+        env_id: A registered id, or "module:Env-v0".
+        env_settings: Keyword arguments of the environment.
+        method: A solver's name, or "auto" for the one that suits.
+        horizon: Steps after which an episode is cut off; "auto" is the environment's own limit, None none.
+        discount: ``γ``; Gymnasium's returns have none, so one.
+        tol: Largest distance of the bounds.
+        progress: Called now and then with the number of sweeps and the distance of the bounds.
+
+    Raises:
+        UsageError: The environment is unknown or has no table, or an argument does not fit.
+    """
+    env = make_env(env_id, settings=env_settings)
+    try:
+        mdp = MDP.from_gymnasium(env, discount, horizon)
+        threshold = env.spec.reward_threshold if env.spec is not None else None
+        shape, letters = _map_of(env.unwrapped, mdp.n_states)
+    finally:
+        close_env(env)
+    started = time.perf_counter()
+    reason = choose_method(mdp)[1] if method == "auto" else "you named it"
+    solution = solve(mdp, method=method, tol=tol, progress=progress)
+    seconds = time.perf_counter() - started
+    return Optimum(env_id, env_settings or {}, mdp, solution, reason, tol, seconds, threshold, shape, letters)
+
+
+def optimum_rows(optimum: Optimum) -> dict[str, str]:
+    """Return what there is to say of an optimum, as the rows of a table."""
+    solution, mdp = optimum.solution, optimum.mdp
+    lower, value, upper = optimum.start_bounds
+    limit = "no limit" if mdp.horizon is None else f"at most {mdp.horizon} steps"
+    return {
+        "Optimal mean return from the start": f"{value:.6f} (discount {mdp.discount:g}, {limit})",
+        "Certified": f"{0.5 * (lower + upper):.12g} ± {0.5 * (upper - lower):.1e}",
+        "No state loses more by the policy than": f"{solution.gap:.1e}",
+        "Method": f"{solution.method}, because {optimum.reason}",
+        "Work": f"{solution.iterations:,} iterations, {optimum.seconds:.2f} seconds, {mdp.n_states:,} states",
+        **({} if solution.converged else {"Not converged": solution.status.value}),
+        **({} if optimum.threshold is None else {"Registered threshold": threshold_sentence(optimum)}),
+    }
+
+
+def threshold_sentence(optimum: Optimum) -> str:
+    """Say whether an agent can reach the environment's registered threshold at all."""
+    lower, value, upper = optimum.start_bounds
+    threshold = optimum.threshold
+    if threshold is None:
+        raise UsageError(f"{optimum.env_id} has no registered threshold.")
+    if optimum.mdp.discount < 1.0:
+        return f"{threshold:g}, of returns without discount; this optimum has discount {optimum.mdp.discount:g}"
+    if upper < threshold:
+        return f"{threshold:g} is above the optimum {value:.4f}: no agent can reach it"
+    if lower >= threshold:
+        return f"{threshold:g} is below the optimum {value:.4f}: it can be reached"
+    return f"{threshold:g} lies within the bounds of the optimum"
+
+
+def keep_optimum(optimum: Optimum, root: Path) -> RunFolder:
+    """Write an optimum to a new run folder: configuration, result, tables, a picture, TensorBoard events.
+
+    Raises:
+        RunStorageError: The folder cannot be written.
+    """
+    from hamiltonian_rl.tracking.pictures import value_picture
+    from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
+
+    solution, mdp = optimum.solution, optimum.mdp
+    folder = RunFolder.create(root, optimum.env_id, "optimum", 0)
+    folder.write_config(
+        {
+            "env": optimum.env_id,
+            "env_settings": optimum.env_settings,
+            "method": solution.method,
+            "horizon": "none" if mdp.horizon is None else mdp.horizon,
+            "discount": mdp.discount,
+            "tol": optimum.tol,
+        }
+    )
+    folder.write_provenance()
+    with atomic_write(folder.path / "optimum.npz") as file:
+        np.savez(file, value=solution.value, lower=solution.lower, upper=solution.upper, policy=solution.policy)
+    lower, value, upper = optimum.start_bounds
+    picture = value_picture(solution.value, optimum.shape, optimum.arrows(), f"Optimal value of {optimum.env_id}")
+    with atomic_write(folder.path / "value.png") as file:
+        picture.savefig(file, format="png", dpi=120)
+    sink = TensorBoardSink(folder.path)
+    sink.write({"optimality/return": value, "optimality/value": Figure(picture)}, 0)
+    sink.close()
+    folder.write_result(
+        {
+            "status": solution.status.name.lower(),
+            "method": solution.method,
+            "return": value,
+            "return_lower": lower,
+            "return_upper": upper,
+            "gap": solution.gap,
+            "iterations": solution.iterations,
+            "seconds": optimum.seconds,
+        }
+    )
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A matplotlib figure as a value for TensorBoard, as SB3 passes them."""
+
+    figure: Any
+    close: bool = True
+
+
+def _map_of(env: Any, n_states: int) -> tuple[tuple[int, int] | None, np.ndarray | None]:
+    """Return the rows and columns of a grid world and its letters, as far as the environment tells them."""
+    letters = getattr(env, "desc", None)
+    shape = getattr(env, "shape", None) if letters is None else np.shape(letters)
+    if not (isinstance(shape, tuple) and len(shape) == 2 and shape[0] * shape[1] == n_states):
+        return None, None
+    cells = None if letters is None else np.asarray(letters).astype(str).ravel()
+    return (int(shape[0]), int(shape[1])), cells
+
+
+def _directions(mdp: MDP, shape: tuple[int, int]) -> dict[int, str]:
+    """Return an arrow for each action that moves one cell on average, whatever the environment calls it."""
+    rows = np.repeat(np.arange(mdp.n_states * mdp.n_actions), np.diff(mdp.first))
+    states, actions = np.divmod(rows, mdp.n_actions)
+    moves = np.stack(np.divmod(mdp.next_states, shape[1])) - np.stack(np.divmod(states, shape[1]))
+    near = np.abs(moves).sum(axis=0) == 1  # not a fall back to the start, nor a bump into the wall
+    found = {}
+    for action in range(mdp.n_actions):
+        chosen = near & (actions == action)
+        mean = (moves[:, chosen] * mdp.probabilities[chosen]).sum(axis=1)
+        if np.abs(mean).max() > 0:
+            axis = int(np.abs(mean).argmax())
+            step = int(np.sign(mean[axis]))
+            found[action] = ARROWS[(step, 0) if axis == 0 else (0, step)]
+    return found
