@@ -44,13 +44,16 @@ def backup_kernel(n_actions: int, branching: int | None) -> Kernel:
 
 @cache
 def evaluation_kernel(n_actions: int, branching: int | None) -> Kernel:
-    """Return ``(r, first, z, p, g, v, out, policy, start, stop)``: one sweep of a fixed policy."""
+    """Return the same for one sweep of a fixed policy: ``out <- r_π + g P_π v``."""
     row_value = _row_value(branching)
 
     @compiled
     def evaluate(r, first, z, p, g, v, out, policy, start, stop):  # type: ignore[no-untyped-def]
+        lowest, highest = np.inf, -np.inf
         for s in range(start, stop):
             out[s] = r[s, policy[s]] + g * row_value(first, z, p, v, s * n_actions + policy[s])
+            lowest, highest = min(lowest, out[s] - v[s]), max(highest, out[s] - v[s])
+        return lowest, highest
 
     return evaluate
 

@@ -69,21 +69,20 @@ class Sweeper:
 
     def backup(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
         """Write ``TV`` and its greedy policy; return the least and the largest entry of ``TV - V``."""
-        if not self.compiled:
-            q = backup(self.mdp, value)
-            policy[...] = q.argmax(axis=1)
-            out[...] = q.max(axis=1)
-            return float((out - value).min()), float((out - value).max())
-        extremes = self._share(self._backup_kernel, value, out, policy)
-        return min(low for low, _ in extremes), max(high for _, high in extremes)
-
-    def evaluate(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> None:
-        """Write ``T_π V``."""
         if self.compiled:
-            self._share(self._evaluation_kernel, value, out, policy)
-            return
+            return self._share(self._backup_kernel, value, out, policy)
+        q = backup(self.mdp, value)
+        policy[...] = q.argmax(axis=1)
+        out[...] = q.max(axis=1)
+        return float((out - value).min()), float((out - value).max())
+
+    def evaluate(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
+        """Write ``T_π V``; return the least and the largest entry of ``T_π V - V``."""
+        if self.compiled:
+            return self._share(self._evaluation_kernel, value, out, policy)
         rewards, matrix = self.under(policy)
         out[...] = rewards + self.mdp.discount * (matrix @ value)
+        return float((out - value).min()), float((out - value).max())
 
     def under(self, policy: np.ndarray) -> tuple[np.ndarray, Any]:
         """Return ``r_π``, shape ``(S,)``, and the sparse ``P_π``, shape ``(S, S)``."""
@@ -131,18 +130,21 @@ class Sweeper:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads)
 
-    def _share(self, kernel: Callable[..., Any], value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> list[Any]:
-        """Run a kernel on all states, each thread on a part of them."""
+    def _share(
+        self, kernel: Callable[..., tuple[float, float]], value: np.ndarray, out: np.ndarray, policy: np.ndarray
+    ) -> tuple[float, float]:
+        """Run a kernel on all states, each thread on a part of them; return the extremes of all parts."""
         if self.threads == 1:
-            return [kernel(*self._tables, value, out, policy, 0, self.mdp.n_states)]
+            return kernel(*self._tables, value, out, policy, 0, self.mdp.n_states)
         edges = np.linspace(0, self.mdp.n_states, self.threads + 1).astype(int)
         parts = [
             self._pool.submit(kernel, *self._tables, value, out, policy, start, stop) for start, stop in pairwise(edges)
         ]
         try:
-            return [part.result() for part in parts]
+            extremes = [part.result() for part in parts]
         finally:
             wait(parts)  # also after Ctrl-C: nobody may write into these arrays any more
+        return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
 def check_discounted(mdp: MDP) -> None:
