@@ -191,21 +191,21 @@ def measure(row: str, discount: float, repeats: int) -> None:
     truth = modified_policy_iteration(mdp, tol=1e-8, threads=1)
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     errors: dict[str, float] = {}
-    runs = {}
-    for name, make in methods.items():
-        try:
-            runs[name] = make(mdp)
-        except (ImportError, ValueError) as error:
-            print(f"  {name}: {error}", flush=True)
     for repeat in range(repeats + 1):
-        for name, run in runs.items():
-            if repeat > 1 and max(seconds[name]) > SLOW:
+        for name, make in methods.items():
+            if repeat > 1 and max(seconds[name], default=SLOW) >= SLOW:
+                continue
+            try:
+                run = make(mdp)  # anew each time: mdpsolver starts from the last value otherwise
+            except ImportError as error:
+                print(f"  {name}: {error}", flush=True)
                 continue
             start = time.process_time()
             value = run()
             if repeat:  # the first warms up compilers and caches
                 seconds[name].append(time.process_time() - start)
             errors[name] = float(np.abs(value - truth.value).max())
+    runs = [name for name in methods if seconds[name]]
     best_peer = min(
         (statistics.median(seconds[name]) for name in runs if not name[0].islower() or "mdp" in name),
         default=float("nan"),

@@ -9,4 +9,16 @@ Example:
     100
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "problem":
+        from hamiltonian_rl.envs.problems import problem
+
+        return problem
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,7 @@
 """What is asked: problems, each stated once, for every solver and agent."""
 
+from hamiltonian_rl.problems.control_problem import ControlProblem
+from hamiltonian_rl.problems.grid import Grid
 from hamiltonian_rl.problems.mdp import MDP
 
-__all__ = ["MDP"]
+__all__ = ["MDP", "ControlProblem", "Grid"]

@@ -1,0 +1,159 @@
+"""The control problems behind Gymnasium's classic-control environments, by the environments' own equations.
+
+Each is held against its environment by a test that steps both side by side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from hamiltonian_rl.problems import ControlProblem
+
+
+class Pendulum(ControlProblem):
+    """Pendulum-v1: state (angle θ in rad, 0 upright; angular velocity in rad/s), action torque in N m.
+
+    Example:
+        >>> problem = Pendulum()
+        >>> hanging, rest = torch.tensor([torch.pi, 0.0]), torch.tensor([0.0])
+        >>> round(float(problem.reward(hanging, rest, 0)), 4)  # -π²
+        -9.8696
+    """
+
+    state_space = gym.spaces.Box(np.array([-np.pi, -8.0]), np.array([np.pi, 8.0]), dtype=np.float64)
+    action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float64)
+    horizon = 200
+    periodic = (True, False)
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """Semi-implicit Euler of ``θ'' = 3g/(2l) sin θ + 3/(m l²) u`` with g = 10, l = m = 1, 0.05 s."""
+        angle, velocity = state.unbind(-1)
+        torque = action[..., 0].clamp(-2.0, 2.0)
+        velocity = (velocity + (15.0 * angle.sin() + 3.0 * torque) * 0.05).clamp(-8.0, 8.0)
+        return torch.stack([angle + velocity * 0.05, velocity], -1)
+
+    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """``-(θ² + 0.1 θ'² + 0.001 u²)``, θ within ±π."""
+        angle, velocity = state.unbind(-1)
+        torque = action[..., 0].clamp(-2.0, 2.0)
+        angle = (angle + math.pi) % (2.0 * math.pi) - math.pi
+        return -(angle**2 + 0.1 * velocity**2 + 0.001 * torque**2)
+
+    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Any angle, velocity within 1 rad/s."""
+        return generator.uniform([-np.pi, -1.0], [np.pi, 1.0], (n, 2))
+
+    def observation(self, state: torch.Tensor) -> torch.Tensor:
+        """(cos θ, sin θ, θ')."""
+        angle, velocity = state.unbind(-1)
+        return torch.stack([angle.cos(), angle.sin(), velocity], -1)
+
+
+class MountainCar(ControlProblem):
+    """MountainCar-v0: state (position, velocity), actions push left, none, right; -1 a step until the flag."""
+
+    state_space = gym.spaces.Box(np.array([-1.2, -0.07]), np.array([0.6, 0.07]), dtype=np.float64)
+    action_space = gym.spaces.Discrete(3)
+    horizon = 200
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """`car_step` with the push ``0.001 (a - 1)``."""
+        return car_step(state, 0.001 * (action - 1.0))
+
+    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """Minus one."""
+        return state[..., 0] * 0.0 - 1.0
+
+    def terminated(self, state: torch.Tensor) -> torch.Tensor:
+        """At the flag or beyond, not moving back."""
+        return (state[..., 0] >= 0.5) & (state[..., 1] >= 0.0)
+
+    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """At rest between -0.6 and -0.4."""
+        return np.stack([generator.uniform(-0.6, -0.4, n), np.zeros(n)], axis=-1)
+
+
+class ContinuousMountainCar(ControlProblem):
+    """MountainCarContinuous-v0: the same car, pushed by a force in [-1, 1]; 100 at the flag, minus its cost."""
+
+    state_space = MountainCar.state_space
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
+    horizon = 999
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """`car_step` with the push ``0.0015 a``."""
+        return car_step(state, 0.0015 * action[..., 0].clamp(-1.0, 1.0))
+
+    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """``-0.1 a²``, and 100 for the step that reaches the flag."""
+        arrived = self.terminated(self.dynamics(state, action, step))
+        return 100.0 * arrived - 0.1 * action[..., 0] ** 2
+
+    def terminated(self, state: torch.Tensor) -> torch.Tensor:
+        """At the flag or beyond, not moving back."""
+        return (state[..., 0] >= 0.45) & (state[..., 1] >= 0.0)
+
+    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """At rest between -0.6 and -0.4."""
+        return np.stack([generator.uniform(-0.6, -0.4, n), np.zeros(n)], axis=-1)
+
+
+def car_step(state: torch.Tensor, push: torch.Tensor) -> torch.Tensor:
+    """Return ``v' = v + push - 0.0025 cos 3p`` and ``p' = p + v'``, both clipped; the left wall stops the car.
+
+    Args:
+        state: Position and velocity, shape ``(..., 2)``.
+        push: Change of the velocity, shape ``(...)``.
+    """
+    position, velocity = state.unbind(-1)
+    velocity = (velocity + push - 0.0025 * (3.0 * position).cos()).clamp(-0.07, 0.07)
+    position = (position + velocity).clamp(-1.2, 0.6)
+    stopped = (position == -1.2) & (velocity < 0)
+    return torch.stack([position, torch.where(stopped, 0.0, velocity)], -1)
+
+
+class CartPole(ControlProblem):
+    """CartPole-v1: state (position, velocity, angle, angular velocity), push left or right; 1 a step until it falls."""
+
+    # Position and angle end where the episode does; the speeds are what the environment's policies reach.
+    state_space = gym.spaces.Box(
+        np.array([-2.4, -3.0, -12 * np.pi / 180, -3.5]), np.array([2.4, 3.0, 12 * np.pi / 180, 3.5]), dtype=np.float64
+    )
+    action_space = gym.spaces.Discrete(2)
+    horizon = 500
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """Explicit Euler of Barto, Sutton and Anderson (1983): pole 0.1 kg, half length 0.5 m, cart 1 kg, 0.02 s."""
+        return cart_pole_step(state, 20.0 * action - 10.0)
+
+    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """One."""
+        return state[..., 0] * 0.0 + 1.0
+
+    def terminated(self, state: torch.Tensor) -> torch.Tensor:
+        """Off the track (2.4 m) or beyond 12 degrees."""
+        return (state[..., 0].abs() > 2.4) | (state[..., 2].abs() > 12 * math.pi / 180)
+
+    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """All four within ±0.05."""
+        return generator.uniform(-0.05, 0.05, (n, 4))
+
+
+def cart_pole_step(state: torch.Tensor, force: torch.Tensor) -> torch.Tensor:
+    """Return the state of a cart and pole 0.02 s later, under a force in N; shapes ``(..., 4)`` and ``(...)``."""
+    position, velocity, angle, rotation = state.unbind(-1)
+    sine, cosine = angle.sin(), angle.cos()
+    push = (force + 0.05 * rotation**2 * sine) / 1.1
+    spin = (9.8 * sine - cosine * push) / (0.5 * (4.0 / 3.0 - 0.1 * cosine**2 / 1.1))
+    acceleration = push - 0.05 * spin * cosine / 1.1
+    moved = [
+        position + 0.02 * velocity,
+        velocity + 0.02 * acceleration,
+        angle + 0.02 * rotation,
+        rotation + 0.02 * spin,
+    ]
+    return torch.stack(moved, -1)
