@@ -125,13 +125,15 @@ def optimum_rows(optimum: Optimum) -> dict[str, str]:
     """Return what there is to say of an optimum, as the rows of a table."""
     solution, mdp = optimum.solution, optimum.mdp
     lower, value, upper = optimum.start_bounds
+    unreached = int((~mdp.reachable).sum())
+    states = f"{mdp.n_states:,} states" + (f" ({unreached:,} never reached)" if unreached else "")
     limit = "no limit" if mdp.horizon is None else f"at most {mdp.horizon} steps"
     return {
         "Optimal mean return from the start": f"{value:.6f} (discount {mdp.discount:g}, {limit})",
         "Certified": f"{0.5 * (lower + upper):.12g} ± {0.5 * (upper - lower):.1e}",
         "No state loses more by the policy than": f"{solution.gap:.1e}",
         "Method": f"{solution.method}, because {optimum.reason}",
-        "Work": f"{solution.iterations:,} iterations, {optimum.seconds:.2f} seconds, {mdp.n_states:,} states",
+        "Work": f"{solution.iterations:,} iterations, {optimum.seconds:.2f} seconds, {states}",
         **({} if solution.converged else {"Not converged": solution.status.value}),
         **({} if optimum.threshold is None else {"Registered threshold": threshold_sentence(optimum)}),
     }

@@ -17,21 +17,20 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.files import atomic_write
 from hamiltonian_rl.problems.tables import (
-    SUM_TOLERANCE,
+    Outcome,
     as_matrix,
-    check_successors,
+    check_tables,
     distribution,
     expected_rewards,
-    row_error,
     row_sums,
+    rows_of_outcomes,
     state_vector,
 )
-
-Outcome = tuple[float, int, float, bool]  # Gymnasium's (probability, next state, reward, terminated)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +69,13 @@ class MDP:
     horizon: int | None = None
 
     def __post_init__(self) -> None:
-        _check_tables(self)
+        check_tables(self.rewards, self.first, self.next_states, self.probabilities)
+        distribution(self.initial, self.n_states)
+        if not (isinstance(self.discount, (int, float)) and 0.0 <= self.discount <= 1.0):
+            raise UsageError(f"discount = {self.discount!r}; expected a number from 0 to 1.")
+        whole = isinstance(self.horizon, (int, np.integer)) and not isinstance(self.horizon, bool)
+        if self.horizon is not None and not (whole and self.horizon >= 1):
+            raise UsageError(f"horizon = {self.horizon!r}; expected a whole number of steps from 1 up, or None.")
 
     def __repr__(self) -> str:
         limit = f", horizon {self.horizon}" if self.horizon is not None else ""
@@ -103,6 +108,33 @@ class MDP:
         """Number of successors of every row where all have as many, else None."""
         counts = np.diff(self.first)
         return int(counts[0]) if (counts == counts[0]).all() else None
+
+    @cached_property
+    def reachable(self) -> np.ndarray:
+        """Which states an episode can come to, boolean ``(S,)``.
+
+        Example:
+            >>> MDP.from_arrays([[0], [0]], [[1.0], [1.0]], 0.9, initial=[1.0, 0.0]).reachable
+            array([ True, False])
+        """
+        possible = self.probabilities > 0
+        edges = np.concatenate([[0], np.cumsum(possible)])[self.first[:: self.n_actions]]
+        graph = sparse.csr_array(
+            (np.ones(int(edges[-1])), self.next_states[possible], edges), shape=(self.n_states, self.n_states)
+        )
+        starts = np.flatnonzero(self.initial > 0)
+        steps = csgraph.dijkstra(graph, indices=starts, unweighted=True, min_only=True)
+        reached: np.ndarray = np.isfinite(steps)
+        return reached
+
+    @cached_property
+    def absorbing(self) -> np.ndarray:
+        """Which states are never left, boolean ``(S,)``: terminal ones, and those that lead to themselves alone."""
+        rows = np.repeat(np.arange(self.rewards.size), np.diff(self.first))
+        elsewhere = (self.next_states != rows // self.n_actions) & (self.probabilities > 0)
+        leaves = np.zeros(self.n_states, bool)
+        leaves[rows[elsewhere] // self.n_actions] = True
+        return ~leaves
 
     def finite_horizon(self, n_steps: int | None) -> MDP:
         """Return the same process cut off after ``n_steps`` (None: never)."""
@@ -179,25 +211,7 @@ class MDP:
             initial: Distribution of the first state, shape ``(S,)``; uniform unless given.
             horizon: Steps after which an episode is cut off.
         """
-        rewards = np.zeros((n_states, n_actions))
-        rows: list[int] = []
-        columns: list[int] = []
-        values: list[float] = []
-        for state in range(n_states):
-            for action in range(n_actions):
-                total = 0.0
-                for probability, successor, reward, terminated in outcomes(state, action):
-                    total += probability
-                    rewards[state, action] += probability * reward if probability else 0.0
-                    if not terminated:
-                        rows.append(state * n_actions + action)
-                        columns.append(int(successor))
-                        values.append(probability)
-                if not abs(total - 1.0) <= SUM_TOLERANCE:
-                    raise row_error(state, action, f"sums to {total:.12g}", "expected 1")
-        check_successors(np.array(columns, np.int64), np.array(rows, np.int64), n_states, n_actions)
-        matrix = sparse.csr_array((values, (rows, columns)), shape=(n_states * n_actions, n_states))
-        matrix.eliminate_zeros()
+        rewards, matrix = rows_of_outcomes(n_states, n_actions, outcomes)
         return cls(
             rewards,
             matrix.indptr.astype(np.int64),
@@ -279,38 +293,3 @@ class MDP:
                 f"{path} cannot be read as an MDP: {first_line(error)} Such files are written by MDP.save."
             ) from error
         return cls(**tables, discount=discount, horizon=None if horizon < 0 else horizon)
-
-
-def _check_tables(mdp: MDP) -> None:
-    """Check what every solver relies on; each failure names its place."""
-    rewards, first, successors, probabilities = mdp.rewards, mdp.first, mdp.next_states, mdp.probabilities
-    if rewards.ndim != 2 or 0 in rewards.shape:
-        raise UsageError(f"`rewards` has shape {rewards.shape}; expected (S, A) with at least one of each.")
-    n_states, n_actions = rewards.shape
-    if first.shape != (rewards.size + 1,) or len(successors) != len(probabilities) or first[-1] != len(successors):
-        raise UsageError(
-            f"`first`, `next_states` and `probabilities` have {first.shape}, {successors.shape} and "
-            f"{probabilities.shape}; expected ({rewards.size + 1},) and twice ({int(first[-1])},)."
-        )
-    if first[0] != 0 or (np.diff(first) < 0).any():
-        raise UsageError("`first` does not rise from 0; it holds where each row begins.")
-    if (bad := ~(rewards < np.inf)).any():
-        state, action = np.argwhere(bad)[0]
-        raise UsageError(f"`rewards[{state}, {action}]` is {rewards[state, action]}; expected a number, or -inf.")
-    if (none := (rewards == -np.inf).all(axis=1)).any():
-        raise UsageError(f"State {int(none.argmax())} has no action: all its rewards are -inf. Expected one at least.")
-    if successors.size and not 0 <= successors.min() <= successors.max() < n_states:
-        check_successors(successors, np.repeat(np.arange(rewards.size), np.diff(first)), n_states, n_actions)
-    if not (probabilities >= 0).all():
-        entry = int(np.argmin(probabilities >= 0))
-        state, action = divmod(int(np.searchsorted(first, entry, side="right")) - 1, n_actions)
-        raise row_error(state, action, f"has the probability {probabilities[entry]}", "expected 0 to 1")
-    if (over := mdp.row_sums.ravel() > 1.0 + SUM_TOLERANCE).any():
-        state, action = divmod(int(over.argmax()), n_actions)
-        total = mdp.row_sums[state, action]
-        raise row_error(state, action, f"sums to {total:.12g}", "expected 1 (less where it may end)")
-    if not (isinstance(mdp.discount, (int, float)) and 0.0 <= mdp.discount <= 1.0):
-        raise UsageError(f"discount = {mdp.discount!r}; expected a number from 0 to 1.")
-    whole = isinstance(mdp.horizon, (int, np.integer)) and not isinstance(mdp.horizon, bool)
-    if mdp.horizon is not None and not (whole and mdp.horizon >= 1):
-        raise UsageError(f"horizon = {mdp.horizon!r}; expected a whole number of steps from 1 up, or None.")

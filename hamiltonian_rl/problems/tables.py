@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from scipy import sparse
 
 from hamiltonian_rl.errors import UsageError
 
+Outcome = tuple[float, int, float, bool]  # Gymnasium's (probability, next state, reward, terminated)
 SUM_TOLERANCE = 1e-8  # how far a row of probabilities may be from one: what is printed with eight digits
 
 
@@ -77,6 +78,62 @@ def expected_rewards(rewards: Any, matrix: sparse.csr_array, n_states: int, n_ac
             f"or ({n_states}, {n_actions}, {n_states})."
         )
     return np.array(table)
+
+
+def rows_of_outcomes(
+    n_states: int, n_actions: int, outcomes: Callable[[int, int], Iterable[Outcome]]
+) -> tuple[np.ndarray, sparse.csr_array]:
+    """Return r(s, a) and the rows of transitions from a function that lists what may happen."""
+    rewards = np.zeros((n_states, n_actions))
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[float] = []
+    for state in range(n_states):
+        for action in range(n_actions):
+            total = 0.0
+            for probability, successor, reward, terminated in outcomes(state, action):
+                total += probability
+                rewards[state, action] += probability * reward if probability else 0.0
+                if not terminated:
+                    rows.append(state * n_actions + action)
+                    columns.append(int(successor))
+                    values.append(probability)
+            if not abs(total - 1.0) <= SUM_TOLERANCE:
+                raise row_error(state, action, f"sums to {total:.12g}", "expected 1")
+    check_successors(np.array(columns, np.int64), np.array(rows, np.int64), n_states, n_actions)
+    matrix = sparse.csr_array((values, (rows, columns)), shape=(n_states * n_actions, n_states))
+    matrix.eliminate_zeros()
+    return rewards, matrix
+
+
+def check_tables(rewards: np.ndarray, first: np.ndarray, successors: np.ndarray, probabilities: np.ndarray) -> None:
+    """Check the tables of an MDP, on which every solver relies; each failure names its place."""
+    if rewards.ndim != 2 or 0 in rewards.shape:
+        raise UsageError(f"`rewards` has shape {rewards.shape}; expected (S, A) with at least one of each.")
+    n_states, n_actions = rewards.shape
+    if first.shape != (rewards.size + 1,) or len(successors) != len(probabilities) or first[-1] != len(successors):
+        raise UsageError(
+            f"`first`, `next_states` and `probabilities` have {first.shape}, {successors.shape} and "
+            f"{probabilities.shape}; expected ({rewards.size + 1},) and twice ({int(first[-1])},)."
+        )
+    if first[0] != 0 or (np.diff(first) < 0).any():
+        raise UsageError("`first` does not rise from 0; it holds where each row begins.")
+    if (bad := ~(rewards < np.inf)).any():
+        state, action = np.argwhere(bad)[0]
+        raise UsageError(f"`rewards[{state}, {action}]` is {rewards[state, action]}; expected a number, or -inf.")
+    if (none := (rewards == -np.inf).all(axis=1)).any():
+        raise UsageError(f"State {int(none.argmax())} has no action: all its rewards are -inf. Expected one at least.")
+    if successors.size and not 0 <= successors.min() <= successors.max() < n_states:
+        check_successors(successors, np.repeat(np.arange(rewards.size), np.diff(first)), n_states, n_actions)
+    if not (probabilities >= 0).all():
+        entry = int(np.argmin(probabilities >= 0))
+        state, action = divmod(int(np.searchsorted(first, entry, side="right")) - 1, n_actions)
+        raise row_error(state, action, f"has the probability {probabilities[entry]}", "expected 0 to 1")
+    totals = row_sums(first, probabilities)
+    if (over := totals > 1.0 + SUM_TOLERANCE).any():
+        row = int(over.argmax())
+        state, action = divmod(row, n_actions)
+        raise row_error(state, action, f"sums to {totals[row]:.12g}", "expected 1 (less where it may end)")
 
 
 def _check_full_rows(matrix: sparse.csr_array, n_actions: int) -> None:

@@ -72,6 +72,27 @@ def test_successor_table_ends_the_episode_at_minus_one():
     np.testing.assert_array_equal(dense(mdp), [[[1, 0], [0, 1]], [[0, 0], [1, 0]]])
 
 
+@pytest.mark.parametrize("env_id", TOY_TEXT)
+def test_reachable_states_are_those_that_a_search_from_the_start_finds(env_id):
+    env = gym.make(env_id)
+    mdp = MDP.from_gymnasium(env)
+    found = set(np.flatnonzero(env.unwrapped.initial_state_distrib).tolist())
+    frontier = list(found)
+    while frontier:
+        outcomes = itertools.chain(*env.unwrapped.P[frontier.pop()].values())
+        new = {int(s) for p, s, _, over in outcomes if p > 0 and not over} - found
+        found |= new
+        frontier += new
+    assert set(np.flatnonzero(mdp.reachable)) == found
+
+
+def test_absorbing_states_are_never_left():
+    table = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]] * 2, [[0.5, 0.0, 0.5]] * 2])
+    mdp = MDP.from_arrays(table, np.ones((3, 2)), 0.9)
+    np.testing.assert_array_equal(mdp.absorbing, [False, True, False])
+    np.testing.assert_array_equal(MDP.from_arrays([[-1], [0]], [[0.0], [0.0]], 0.9).absorbing, [True, False])
+
+
 def test_file_holds_the_whole_process(tmp_path):
     mdp = MDP.from_gymnasium("FrozenLake-v1", discount=0.9)
     mdp.save(tmp_path / "lake.npz")
