@@ -20,6 +20,7 @@ from hamiltonian_rl.solvers.policy_iteration import (
     policy_iteration,
 )
 from hamiltonian_rl.solvers.solve import METHODS, choose_method, solve
+from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "modified_policy_iteration",
     "policy_iteration",
     "solve",
+    "undiscounted",
     "value_iteration",
 ]

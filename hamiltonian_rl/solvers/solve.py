@@ -17,6 +17,7 @@ from hamiltonian_rl.solvers.policy_iteration import (
     policy_iteration,
 )
 from hamiltonian_rl.solvers.sweeper import Progress
+from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
 
 METHODS: dict[str, Callable[..., Solution]] = {
@@ -27,6 +28,7 @@ METHODS: dict[str, Callable[..., Solution]] = {
     "linear-program": linear_program,
     "modified-policy-iteration": modified_policy_iteration,
     "policy-iteration": policy_iteration,
+    "undiscounted": undiscounted,
     "value-iteration": value_iteration,
 }
 
@@ -41,6 +43,8 @@ def choose_method(mdp: MDP) -> tuple[str, str]:
     if mdp.horizon is not None:
         why = f"an episode is cut off after {mdp.horizon} steps, so the best action depends on the step"
         return "backward-induction", why
+    if mdp.discount == 1.0:
+        return "undiscounted", "nothing is discounted or cut off: only end components tell whether the value is finite"
     return "modified-policy-iteration", "few sweeps over all actions, each followed by cheap sweeps of one policy"
 
 
