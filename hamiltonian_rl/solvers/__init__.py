@@ -10,6 +10,7 @@ Example:
     (0.542025932, 'modified policy iteration')
 """
 
+from hamiltonian_rl.solvers.average_reward import average_reward
 from hamiltonian_rl.solvers.backward_induction import backward_induction
 from hamiltonian_rl.solvers.costate_sweep import costate_sweep
 from hamiltonian_rl.solvers.gauss_seidel import gauss_seidel
@@ -25,6 +26,7 @@ from hamiltonian_rl.solvers.value_iteration import value_iteration
 
 __all__ = [
     "METHODS",
+    "average_reward",
     "backward_induction",
     "choose_method",
     "costate_sweep",

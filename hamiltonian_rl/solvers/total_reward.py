@@ -23,7 +23,8 @@ from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers.row_process import RowProcess
 from hamiltonian_rl.solvers.sweeper import Progress
 
-MARGIN = 4.0  # η in units of the rounding error that it absorbs
+MARGIN = 2.0  # η in units of the rounding error that it absorbs
+LARGE = 1_000  # states from which BiCGSTAB is tried before a factorisation, which may fill up
 RAISES = 100  # policies, or doublings of the margin, that are tried for a bound
 
 
@@ -56,7 +57,10 @@ def solve_total_reward(
     """
     row, solved, iterations, status = first_rows, _evaluate(process, first_rows), 1, Status.MAX_ITERATIONS
     if solved is None:
-        raise SolverError("A policy that ends takes more steps than double precision can count, or rewards overflow.")
+        raise SolverError(
+            "A policy that ends takes more steps than double precision can count, or rewards add up to more than it "
+            "holds. Give a horizon, or scale the rewards down."
+        )
     value, steps = solved
     try:
         while True:
@@ -75,27 +79,44 @@ def solve_total_reward(
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     lower = _lower_bound(process, row, value, steps)
-    upper = _upper_bound(process, row, value, steps) if status is Status.CONVERGED else _rough_upper_bound(process)
-    if status is Status.CONVERGED and float((upper - lower).max()) > tol:
-        status = Status.STAGNATED if np.isfinite(upper).all() and np.isfinite(lower).all() else Status.INEXACT
+    upper = _upper_bound(process, row, value, steps) if status is Status.CONVERGED else None
+    if status is Status.CONVERGED and upper is None:
+        status = Status.INEXACT
+    if upper is None:  # zero, where nothing pays, is its own backup
+        upper = np.full(process.n_states, 0.0 if (process.rewards <= 0).all() else np.inf)
+    if status is Status.CONVERGED and not float((upper - lower).max()) <= tol:
+        status = Status.STAGNATED
     return TotalReward(value.clip(lower, upper), lower, upper, row, iterations, status)
 
 
 def _evaluate(process: RowProcess, row: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the value and the expected steps to the end of a policy, or None if it does not end."""
-    identity = sparse.eye_array(process.n_states, format="csc")
-    try:
-        factors = linalg.splu(sparse.csc_array(identity - process.matrix[row]))
-    except RuntimeError:  # exactly singular
-        return None
+    system = sparse.csc_array(sparse.eye_array(process.n_states, format="csc") - process.matrix[row])
     known = np.stack([process.rewards[row], np.ones(process.n_states)], axis=1)
     with np.errstate(all="ignore"):
-        solved = factors.solve(known)
-        solved += factors.solve(known - solved + process.matrix[row] @ solved)
+        solved = _solve_by_iteration(system, known) if process.n_states > LARGE else None
+        if solved is None:
+            try:
+                factors = linalg.splu(system)
+            except RuntimeError:  # exactly singular
+                return None
+            solved = factors.solve(known)
+            solved += factors.solve(known - system @ solved)
         value, steps = np.ascontiguousarray(solved[:, 0]), np.ascontiguousarray(solved[:, 1])
         # Positive steps that fall by one half at least with every step prove that the policy ends.
         ends = (steps > 0).all() and (steps - process.matrix[row] @ steps >= 0.5).all()
     return (value, steps) if ends and np.isfinite(solved).all() else None
+
+
+def _solve_by_iteration(system: sparse.csc_array, known: np.ndarray) -> np.ndarray | None:
+    """Return the solution for each column, or None where BiCGSTAB does not come near rounding soon."""
+    columns = []
+    for column in known.T:
+        solved, _ = linalg.bicgstab(system, column, rtol=1e-14, maxiter=60)
+        if not np.abs(column - system @ solved).max() <= 1e-12 * np.abs(column).max():
+            return None
+        columns.append(solved)
+    return np.stack(columns, axis=1)
 
 
 def _noise(process: RowProcess, row: np.ndarray, value: np.ndarray) -> float:
@@ -115,8 +136,11 @@ def _lower_bound(process: RowProcess, row: np.ndarray, value: np.ndarray, steps:
     return np.full(len(value), -np.inf)
 
 
-def _upper_bound(process: RowProcess, row: np.ndarray, value: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Return a U with ``TU <= U``, rounding included: the optimum if every step paid a little more."""
+def _upper_bound(process: RowProcess, row: np.ndarray, value: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
+    """Return a U with ``TU <= U``, rounding included: the optimum if every step paid a little more.
+
+    None if that is not found, as where an endless loop loses less than rounding.
+    """
     margin = MARGIN * _noise(process, row, value)
     for _ in range(RAISES):
         upper = value + margin * steps
@@ -133,9 +157,4 @@ def _upper_bound(process: RowProcess, row: np.ndarray, value: np.ndarray, steps:
         if solved is None:
             break
         row, (value, steps) = candidate, solved
-    return _rough_upper_bound(process)
-
-
-def _rough_upper_bound(process: RowProcess) -> np.ndarray:
-    """Return zero where nothing pays, which is its own backup then, and infinity otherwise."""
-    return np.full(process.n_states, 0.0 if (process.rewards <= 0).all() else np.inf)
+    return None

@@ -241,6 +241,40 @@ def test_interrupted_solver_keeps_what_it_has():
     assert solution.upper.tolist() == [0.0] * 5
 
 
+@pytest.mark.parametrize(("loss", "reward", "upper"), [(1e-15, -1.0, 0.0), (1e-300, 1.0, np.inf)])
+def test_loop_that_loses_less_than_rounding_leaves_a_rough_bound_and_says_so(loss, reward, upper):
+    solution = undiscounted(MDP.from_arrays([[0, -1]], [[-loss, reward]], 1.0))
+    assert solution.status is Status.INEXACT
+    assert solution.lower[0] <= reward <= solution.upper[0] == upper
+
+
+def test_episodes_of_1e59_steps_are_refused():
+    """Sixty steps forward in a row, each with 0.1, or back to the start."""
+
+    def outcomes(state, action):
+        return [(0.1, min(state + 1, 59), -1.0, state == 59), (0.9, 0, -1.0, False)]
+
+    with pytest.raises(SolverError, match="more steps than double precision can count"):
+        undiscounted(MDP.from_function(60, 1, outcomes, 1.0))
+
+
+def test_large_processes_are_evaluated_by_iteration_within_the_same_bounds():
+    """A walk over 1,500 states that ends with 1/10 a step, against a dense solve."""
+    size = 1_500
+    table = np.zeros((size, 1, size))
+    table[np.arange(size), 0, (np.arange(size) + 1) % size] = 0.6
+    table[np.arange(size), 0, (np.arange(size) - 7) % size] = 0.3
+    rewards = np.random.default_rng(0).normal(size=(size, 1))
+    rows = [
+        [(p, int(s), float(rewards[i, 0]), False) for s, p in enumerate(row[0]) if p] for i, row in enumerate(table)
+    ]
+    mdp = MDP.from_function(size, 1, lambda s, a: [*rows[s], (0.1, s, float(rewards[s, 0]), True)], 1.0)
+    solution = undiscounted(mdp, tol=1e-9).unwrap()
+    truth = np.linalg.solve(np.eye(size) - table[:, 0], rewards[:, 0])
+    assert (solution.lower <= truth).all()
+    assert (truth <= solution.upper).all()
+
+
 def test_tolerance_below_rounding_is_a_status():
     solution = undiscounted(walk(101), tol=1e-16)
     assert solution.status is Status.STAGNATED
