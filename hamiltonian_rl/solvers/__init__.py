@@ -23,6 +23,7 @@ from hamiltonian_rl.solvers.policy_iteration import (
 from hamiltonian_rl.solvers.solve import METHODS, choose_method, solve
 from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
+from hamiltonian_rl.solvers.work_list import work_list
 
 __all__ = [
     "METHODS",
@@ -38,4 +39,5 @@ __all__ = [
     "solve",
     "undiscounted",
     "value_iteration",
+    "work_list",
 ]

@@ -80,12 +80,11 @@ def solve_total_reward(
         status = Status.INTERRUPTED
     lower = _lower_bound(process, row, value, steps)
     upper = _upper_bound(process, row, value, steps) if status is Status.CONVERGED else None
-    if status is Status.CONVERGED and upper is None:
-        status = Status.INEXACT
+    far = Status.STAGNATED if upper is not None else Status.INEXACT
     if upper is None:  # zero, where nothing pays, is its own backup
         upper = np.full(process.n_states, 0.0 if (process.rewards <= 0).all() else np.inf)
     if status is Status.CONVERGED and not float((upper - lower).max()) <= tol:
-        status = Status.STAGNATED
+        status = far
     return TotalReward(value.clip(lower, upper), lower, upper, row, iterations, status)
 
 
