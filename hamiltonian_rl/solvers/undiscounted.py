@@ -54,20 +54,8 @@ def undiscounted(
     label, inside = end_components(process, process.rewards == 0)
     smaller, group = collapse(process, label, inside, np.zeros(label.max() + 1))
     _check_finite_above(process, smaller, mdp.n_actions)
-    ending = np.zeros(smaller.n_states, bool)
-    rows = np.full(smaller.n_states, -1)
-    last = np.flatnonzero(smaller.ends)[::-1]
-    rows[smaller.owner[last]], ending[smaller.owner[last]] = last, True
-    nearer, reached = rows_towards(smaller, np.ones(len(smaller.owner), bool), ending)
-    if not reached.all():
-        state = int(np.flatnonzero(~reached[group])[0])
-        raise UsageError(
-            f"From state {state} no policy ends, and every endless one loses without limit: its value is minus "
-            "infinity. Make such states terminal, or give a discount below 1 (mdp.with_discount(0.999)) or a horizon."
-        )
-    found = solve_total_reward(
-        smaller, np.where(ending, rows, nearer), tol=tol, max_iterations=max_iterations, progress=progress
-    )
+    first_rows = _rows_that_end(smaller, group)
+    found = solve_total_reward(smaller, first_rows, tol=tol, max_iterations=max_iterations, progress=progress)
     staying = np.full(process.n_states, -1)
     staying[process.owner[inside]] = np.flatnonzero(inside)
     row = expand(process, inside, smaller.source[found.row], staying)
@@ -89,6 +77,21 @@ def _check_undiscounted(mdp: MDP) -> None:
         )
 
 
+def _rows_that_end(smaller: RowProcess, group: np.ndarray) -> np.ndarray:
+    """Return a policy of the collapsed process that ends with probability one, or raise where there is none."""
+    last = np.flatnonzero(smaller.ends)[::-1]  # backward, so that the first row of a state is what stays
+    ending, rows = np.zeros(smaller.n_states, bool), np.full(smaller.n_states, -1)
+    ending[smaller.owner[last]], rows[smaller.owner[last]] = True, last
+    nearer, reached = rows_towards(smaller, np.ones(len(smaller.owner), bool), ending)
+    if not reached.all():
+        state = int(np.flatnonzero(~reached[group])[0])
+        raise UsageError(
+            f"From state {state} no policy ends, and every endless one loses without limit: its value is minus "
+            "infinity. Make such states terminal, or give a discount below 1 (mdp.with_discount(0.999)) or a horizon."
+        )
+    return np.where(ending, rows, nearer)
+
+
 def _check_finite_above(process: RowProcess, smaller: RowProcess, n_actions: int) -> None:
     """Check that no policy gains without limit, and that each that stays in an end component loses without limit.
 
@@ -107,7 +110,16 @@ def _check_finite_above(process: RowProcess, smaller: RowProcess, n_actions: int
     sure = paying[~losing[component[paying]]]
     if len(sure):
         raise _infinite(process, smaller, int(sure[0]), n_actions)
-    mixed = np.unique(component[paying])
+    _check_means(process, smaller, label, inside, n_actions)
+
+
+def _check_means(
+    process: RowProcess, smaller: RowProcess, label: np.ndarray, inside: np.ndarray, n_actions: int
+) -> None:
+    """Check that in components with rewards of both signs the largest mean reward is below zero."""
+    component = label[smaller.owner]
+    paying = np.flatnonzero(inside & (smaller.rewards > 0))
+    mixed, places = np.unique(component[paying], return_index=True)
     number = np.full(label.max() + 2, -1)  # the last entry is that of label -1
     number[mixed] = np.arange(len(mixed))
     gains = component_gains(
@@ -117,12 +129,11 @@ def _check_finite_above(process: RowProcess, smaller: RowProcess, n_actions: int
         lambda lower, upper: bool((lower > 0).any() or (upper < 0).all()),
         max_iterations=MEAN_SWEEPS,
     )
-    first = np.array([paying[component[paying] == each][0] for each in mixed])
     if (gains.lower > 0).any():
-        raise _infinite(process, smaller, int(first[int(gains.lower.argmax())]), n_actions)
+        raise _infinite(process, smaller, int(paying[places[gains.lower.argmax()]]), n_actions)
     if not (gains.upper < 0).all():
         worst = int(gains.upper.argmax())
-        state, _ = divmod(int(process.source[smaller.source[first[worst]]]), n_actions)
+        state, _ = divmod(int(process.source[smaller.source[paying[places[worst]]]]), n_actions)
         raise UsageError(
             f"From state {state} an episode can go on for ever with rewards of both signs, whose mean lies between "
             f"{gains.lower[worst]:.3g} and {gains.upper[worst]:.3g}: whether it adds up to a total is not known. "
