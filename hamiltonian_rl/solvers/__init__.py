@@ -10,6 +10,7 @@ Example:
     (0.542025932, 'modified policy iteration')
 """
 
+from hamiltonian_rl.solvers.average_reward import average_reward
 from hamiltonian_rl.solvers.backward_induction import backward_induction
 from hamiltonian_rl.solvers.costate_sweep import costate_sweep
 from hamiltonian_rl.solvers.gauss_seidel import gauss_seidel
@@ -20,10 +21,13 @@ from hamiltonian_rl.solvers.policy_iteration import (
     policy_iteration,
 )
 from hamiltonian_rl.solvers.solve import METHODS, choose_method, solve
+from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
+from hamiltonian_rl.solvers.work_list import work_list
 
 __all__ = [
     "METHODS",
+    "average_reward",
     "backward_induction",
     "choose_method",
     "costate_sweep",
@@ -33,5 +37,7 @@ __all__ = [
     "modified_policy_iteration",
     "policy_iteration",
     "solve",
+    "undiscounted",
     "value_iteration",
+    "work_list",
 ]

@@ -99,3 +99,44 @@ def _row_value(branching: int | None) -> Kernel:
         return total
 
     return constant
+
+
+@cache
+def work_list_kernel(n_actions: int) -> Kernel:
+    """Return ``(r, first, z, g, into, sources, v, told, queue, waiting, left, least, most) -> backups``.
+
+    For rows of one successor at most, from below. ``into (S + 1,)`` and ``sources`` are the predecessors of
+    each state; ``told (S,)`` is the value that they have seen, ``queue (S,)`` a ring whose first ``left`` entries
+    wait, ``waiting (S,)`` which states do; ``least`` the rise that is passed on, ``most`` backups at the most.
+    """
+
+    @compiled
+    def work(r, first, z, g, into, sources, v, told, queue, waiting, left, least, most):  # type: ignore[no-untyped-def]
+        head, backups = 0, 0
+        while left and backups < most:
+            s = queue[head]
+            head = head + 1 if head + 1 < len(queue) else 0
+            left -= 1
+            waiting[s] = False
+            backups += 1
+            best = v[s]
+            for a in range(n_actions):
+                row = s * n_actions + a
+                if first[row] == first[row + 1]:
+                    best = max(best, r[s, a])
+                elif z[first[row]] == s:
+                    best = max(best, r[s, a] / (1.0 - g))
+                else:
+                    best = max(best, r[s, a] + g * v[z[first[row]]])
+            v[s] = best
+            if best - told[s] > least + 1e-15 * abs(best):
+                told[s] = best
+                for j in range(into[s], into[s + 1]):
+                    before = sources[j]
+                    if not waiting[before]:
+                        waiting[before] = True
+                        queue[(head + left) % len(queue)] = before
+                        left += 1
+        return backups
+
+    return work

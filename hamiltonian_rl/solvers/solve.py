@@ -16,8 +16,10 @@ from hamiltonian_rl.solvers.policy_iteration import (
     modified_policy_iteration,
     policy_iteration,
 )
-from hamiltonian_rl.solvers.sweeper import Progress
+from hamiltonian_rl.solvers.sweeper import SMALL, Progress
+from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
+from hamiltonian_rl.solvers.work_list import without_chance, work_list
 
 METHODS: dict[str, Callable[..., Solution]] = {
     "backward-induction": backward_induction,
@@ -27,7 +29,9 @@ METHODS: dict[str, Callable[..., Solution]] = {
     "linear-program": linear_program,
     "modified-policy-iteration": modified_policy_iteration,
     "policy-iteration": policy_iteration,
+    "undiscounted": undiscounted,
     "value-iteration": value_iteration,
+    "work-list": work_list,
 }
 
 
@@ -41,6 +45,10 @@ def choose_method(mdp: MDP) -> tuple[str, str]:
     if mdp.horizon is not None:
         why = f"an episode is cut off after {mdp.horizon} steps, so the best action depends on the step"
         return "backward-induction", why
+    if mdp.discount == 1.0:
+        return "undiscounted", "nothing is discounted or cut off: only end components tell whether the value is finite"
+    if len(mdp.next_states) + mdp.rewards.size > SMALL and without_chance(mdp):
+        return "work-list", "nothing is left to chance: only states whose successors have risen need a backup"
     return "modified-policy-iteration", "few sweeps over all actions, each followed by cheap sweeps of one policy"
 
 

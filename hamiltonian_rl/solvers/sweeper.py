@@ -160,8 +160,8 @@ def check_discounted(mdp: MDP) -> None:
         )
     if mdp.discount == 1.0:
         raise UsageError(
-            "discount = 1 without a horizon: the value may be infinite. Give a horizon (mdp.finite_horizon(n)) or a "
-            "discount below 1 (mdp.with_discount(0.999))."
+            "discount = 1 without a horizon: the value may be infinite. Take undiscounted, which finds out, or give a "
+            "horizon (mdp.finite_horizon(n)) or a discount below 1 (mdp.with_discount(0.999))."
         )
     rewards = mdp.rewards[mdp.rewards > -np.inf]
     largest = float(np.abs(rewards).max())

@@ -14,7 +14,7 @@ from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import METHODS, choose_method, modified_policy_iteration, solve, value_iteration
 from hamiltonian_rl.solvers.sweeper import Sweeper
 
-DISCOUNTED = sorted(set(METHODS) - {"backward-induction"})
+DISCOUNTED = sorted(set(METHODS) - {"backward-induction", "undiscounted", "work-list"})
 SWEEPING = ["value-iteration", "gauss-seidel", "modified-policy-iteration", "inexact-policy-iteration", "costate-sweep"]
 LIMITED = ["backward-induction", "costate-sweep"]
 
