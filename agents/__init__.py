@@ -16,15 +16,53 @@ if TYPE_CHECKING:
 
 AGENTS: dict[str, tuple[str, str, str]] = {
     "dqn": ("hamiltonian_rl.agents.dqn", "DQN", "Deep Q-learning: discrete actions, Box or Discrete observations"),
+    "double-q-learning": (
+        "hamiltonian_rl.agents.double_q_learning",
+        "DoubleQLearning",
+        "Double Q-learning in two tables: discrete observations and actions",
+    ),
+    "expected-sarsa": (
+        "hamiltonian_rl.agents.expected_sarsa",
+        "ExpectedSarsa",
+        "Expected Sarsa in a table: discrete observations and actions",
+    ),
+    "policy-iteration": (
+        "hamiltonian_rl.agents.policy_iteration",
+        "PolicyIteration",
+        "Policy iteration on the environment's own table `P`: the ceiling",
+    ),
+    "q-learning": (
+        "hamiltonian_rl.agents.q_learning",
+        "QLearning",
+        "Q-learning in a table: discrete observations and actions",
+    ),
     "random": ("hamiltonian_rl.agents.random_agent", "RandomAgent", "Uniformly random actions: the floor"),
+    "sarsa": ("hamiltonian_rl.agents.sarsa", "Sarsa", "Sarsa in a table: discrete observations and actions"),
     "sb3:a2c": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 A2C: any actions"),
     "sb3:ddpg": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 DDPG: continuous actions"),
     "sb3:dqn": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 DQN: discrete actions"),
     "sb3:ppo": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 PPO: any actions"),
     "sb3:sac": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 SAC: continuous actions"),
     "sb3:td3": ("hamiltonian_rl.agents.sb3", "SB3Agent", "Stable-Baselines3 TD3: continuous actions"),
+    "value-iteration": (
+        "hamiltonian_rl.agents.value_iteration",
+        "ValueIteration",
+        "Value iteration on the environment's own table `P`: the ceiling",
+    ),
 }
-_EXPORTS = {"DQN": "dqn", "RandomAgent": "random_agent", "SB3Agent": "sb3", "Agent": "base", "Callback": "callbacks"}
+_EXPORTS = {
+    "Agent": "base",
+    "Callback": "callbacks",
+    "DQN": "dqn",
+    "DoubleQLearning": "double_q_learning",
+    "ExpectedSarsa": "expected_sarsa",
+    "PolicyIteration": "policy_iteration",
+    "QLearning": "q_learning",
+    "RandomAgent": "random_agent",
+    "SB3Agent": "sb3",
+    "Sarsa": "sarsa",
+    "ValueIteration": "value_iteration",
+}
 
 
 def agent_class(name: str) -> type[Agent]:

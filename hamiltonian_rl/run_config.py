@@ -12,6 +12,7 @@ import gymnasium as gym
 
 from hamiltonian_rl.agents import agent_class
 from hamiltonian_rl.agents.device import resolve_device
+from hamiltonian_rl.agents.q_table import MOST_ENTRIES
 from hamiltonian_rl.agents.settings import make_settings, setting
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import close_env, env_spec, make_env
@@ -48,6 +49,12 @@ def choose_agent(env_id: str, env_settings: dict[str, Any]) -> tuple[str, str]:
     close_env(env)
     image = isinstance(observations, gym.spaces.Box) and len(observations.shape) == 3
     simple = isinstance(observations, gym.spaces.Box | gym.spaces.Discrete)
+    if (
+        isinstance(observations, gym.spaces.Discrete)
+        and isinstance(actions, gym.spaces.Discrete)
+        and (entries := int(observations.n) * int(actions.n)) <= MOST_ENTRIES
+    ):
+        return "q-learning", f"discrete observations and actions: a table of {entries:,} values holds the answer"
     if isinstance(actions, gym.spaces.Discrete) and simple and not image:
         return "dqn", "discrete actions"
     if isinstance(actions, gym.spaces.Box) and simple and not image:

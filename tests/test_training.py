@@ -194,7 +194,7 @@ def test_a_finished_run_is_not_resumed_without_a_larger_budget(tmp_path):
 
 @pytest.mark.parametrize(
     ("env", "agent"),
-    [("CartPole-v1", "dqn"), ("FrozenLake-v1", "dqn"), ("Pendulum-v1", "sb3:sac"), ("Taxi-v4", "dqn")],
+    [("CartPole-v1", "dqn"), ("FrozenLake-v1", "q-learning"), ("Pendulum-v1", "sb3:sac"), ("Taxi-v4", "q-learning")],
 )
 def test_the_agent_suits_the_spaces(env, agent):
     assert choose_agent(env, {})[0] == agent

@@ -64,6 +64,16 @@ def greedy_value(q: Array) -> Array:
     return action_value(q, q.argmax(-1))
 
 
+def epsilon_greedy_value(q: Array, epsilon: float) -> Array:
+    """Return ``Σ_a π(a) q[..., a]`` of the policy that takes any action with probability ε, else the best.
+
+    Example:
+        >>> epsilon_greedy_value(np.array([[1.0, 2.0], [3.0, 0.0]]), 0.5)
+        array([1.75, 2.25])
+    """
+    return (1.0 - epsilon) * greedy_value(q) + epsilon * q.mean(-1)
+
+
 def bellman_target(rewards: Array, discounts: Array, next_values: Array) -> Array:
     """Return one sample of the right-hand side of Eq. 19, ``r + γ V(s')``.
 

@@ -250,6 +250,8 @@ class MDP:
                 f"{name} has no table `P` of its transitions, so that its optimum cannot be computed from a table. "
                 "FrozenLake-v1, Taxi-v4 and CliffWalking-v1 have one; build others with MDP.from_function."
             )
+        if getattr(made.unwrapped, "fickle_passenger", False):
+            raise UsageError("Taxi with fickle_passenger=True is not the process of its table `P`. Leave that out.")
         if horizon == "auto":
             horizon = spec.max_episode_steps if spec is not None else None
         if isinstance(horizon, str):

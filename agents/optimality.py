@@ -1,0 +1,142 @@
+"""The computed truth beside a learned table: distance from V* and regret, where an environment tells its table.
+
+Reference:
+    Puterman (2005), "Markov decision processes", sections 6.1 (evaluating a policy) and 6.4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg
+
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.solvers import solve
+from hamiltonian_rl.tracking.logger import Logger
+
+# What these do leaves observations, actions, rewards and transitions as the table has them. Monitor is SB3's.
+NEUTRAL = {"TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo", "Monitor"}
+
+
+def table_model(env: Any, discount: float, shape: tuple[int, int]) -> MDP:
+    """Return the MDP behind an environment, without its time limit.
+
+    Args:
+        env: A Gymnasium environment with a table ``P``, or a vector of equal ones.
+        discount: ``γ``.
+        shape: ``(S, A)`` of the agent's spaces.
+
+    Raises:
+        UsageError: There is no table, or it is not that of the problem as the agent meets it.
+
+    Example:
+        >>> table_model(gym.make("CliffWalking-v1"), 0.99, (48, 4))
+        MDP(48 states, 4 actions, 188 successors, discount 0.99)
+    """
+    copies = [env] if isinstance(env, gym.Env) else _copies(env)
+    for copy in copies:
+        _check_unaltered(copy)
+    mdp = MDP.from_gymnasium(copies[0], discount, horizon=None)
+    table = copies[0].unwrapped.P  # type: ignore[attr-defined]
+    if any(getattr(copy.unwrapped, "P", None) != table for copy in copies[1:]):
+        raise UsageError(
+            "The environments of the vector have different tables; expected one problem. Give one of them."
+        )
+    if mdp.rewards.shape != shape:
+        raise UsageError(f"The table `P` is for {mdp.rewards.shape} states and actions; the spaces have {shape}.")
+    return mdp
+
+
+def _copies(env: Any) -> list[gym.Env]:
+    copies = getattr(env, "envs", None)
+    if not copies or getattr(env, "unwrapped", env) is not env:
+        raise UsageError(
+            f"{type(env).__name__} does not show the table `P` of its environments. Give one environment, a "
+            "SyncVectorEnv or a DummyVecEnv, without wrappers around it."
+        )
+    return list(copies)
+
+
+def _check_unaltered(env: gym.Env) -> None:
+    while isinstance(env, gym.Wrapper):
+        if type(env).__name__ not in NEUTRAL:
+            raise UsageError(
+                f"The wrapper {type(env).__name__} may make another problem than the table `P` tells. "
+                "Give the environment without it."
+            )
+        env = env.env
+
+
+def policy_value(mdp: MDP, policy: np.ndarray) -> np.ndarray:
+    """Return ``V_π``, the solution of ``(I - γ P_π) V = r_π``, shape ``(S,)``.
+
+    Args:
+        mdp: The process, discount below one.
+        policy: An action a state, shape ``(S,)``.
+
+    Example:
+        >>> mdp = MDP.from_arrays([[0, 1], [1, -1]], [[1.0, 0.0], [2.0, 5.0]], discount=0.5)
+        >>> policy_value(mdp, np.array([0, 1])).tolist()  # 1 / (1 - 0.5) for staying, 5 for leaving
+        [2.0, 5.0]
+    """
+    states = np.arange(mdp.n_states)
+    matrix = mdp.transition_matrix[states * mdp.n_actions + policy]
+    system = sparse.eye_array(mdp.n_states, format="csc") - mdp.discount * sparse.csc_array(matrix)
+    value: np.ndarray = linalg.spsolve(system, mdp.rewards[states, policy])
+    return value
+
+
+class Optimality:
+    """Measures an agent's table against the optimum, which is computed once, when it is first asked for.
+
+    Args:
+        discount: The agent's ``γ``; with one there is no optimum without a limit, and nothing is measured.
+        shape: ``(S, A)``.
+    """
+
+    def __init__(self, discount: float, shape: tuple[int, int]) -> None:
+        self._discount, self._shape = discount, shape
+        self._env: Any = None
+        self._mdp: MDP | None = None
+        self._policy: np.ndarray | None = None
+
+    def record(self, logger: Logger, env: Any, value: np.ndarray, policy: np.ndarray) -> None:
+        """Record `measure` under ``optimality/``, if the environment tells its table."""
+        for name, number in self.measure(env, value, policy).items():
+            logger.record(f"optimality/{name}", number)
+
+    def measure(self, env: Any, value: np.ndarray, policy: np.ndarray) -> dict[str, float]:
+        """Return the distances from the optimum; an empty dict where there is no table.
+
+        * ``value_error``: ``max_s |V(s) - V*(s)|`` over the states that can occur. In the others nothing can
+          be learnt.
+        * ``regret``: ``Σ_s p_0(s) (V*(s) - V_π(s))`` for the first state's distribution ``p_0``.
+
+        Args:
+            env: What the agent learns from.
+            value: ``V``, shape ``(S,)``.
+            policy: Greedy actions, counted from zero, shape ``(S,)``.
+        """
+        if env is not self._env:
+            self._meet(env)
+        if self._mdp is None:
+            return {}
+        if self._policy is None or not np.array_equal(policy, self._policy):
+            self._policy = policy.copy()
+            self._regret = float(self._mdp.initial @ (self._optimum - policy_value(self._mdp, policy)))
+        error = float(np.abs(value - self._optimum)[self._mdp.reachable].max())
+        return {"value_error": error, "regret": self._regret}
+
+    def _meet(self, env: Any) -> None:
+        self._env, self._mdp, self._policy = env, None, None
+        if self._discount >= 1:
+            return
+        try:
+            self._mdp = table_model(env, self._discount, self._shape)
+        except UsageError:
+            return
+        self._optimum = solve(self._mdp, tol=1e-9).value
