@@ -177,6 +177,15 @@ def test_loop_that_pays_nothing_is_left_by_the_exit_that_pays_most():
     assert solution.policy.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("waits", [0, 1])
+def test_policy_goes_to_the_exit_instead_of_waiting_for_ever_at_no_cost(waits):
+    """0 may wait or go to 1, and 1 may go back or leave for 5; greedy for the value alone, 0 could wait for ever."""
+    mdp = MDP.from_arrays([[0, 1] if waits == 0 else [1, 0], [0, -1]], [[0.0, 0.0], [0.0, 5.0]], 1.0)
+    solution = undiscounted(mdp).unwrap()
+    assert solution.policy.tolist() == [1 - waits, 1]
+    assert total_reward_of(mdp, solution.policy).tolist() == [5.0, 5.0]
+
+
 def test_loop_that_pays_nothing_is_never_left_at_a_loss():
     mdp = MDP.from_arrays([[1, -1], [0, -1]], [[0.0, -1.0], [0.0, -5.0]], 1.0)
     solution = undiscounted(mdp).unwrap()
