@@ -99,10 +99,18 @@ def test_any_process_without_chance_is_solved_as_by_policy_iteration(mdp):
     assert (exact.lower <= by_list.upper).all()
 
 
-def test_corridor_is_done_in_one_round_where_sweeps_need_its_length():
-    corridor = MDP.from_arrays(np.arange(2_000)[:, None] - 1, [-1.0] * 2_000, 0.999)
+@pytest.mark.parametrize("reward", [-1.0, 1.0])
+def test_corridor_is_done_in_one_round_where_sweeps_need_its_length(reward):
+    corridor = MDP.from_arrays(np.arange(2_000)[:, None] - 1, [reward] * 2_000, 0.999)
     assert work_list(corridor).unwrap().iterations == 1
     assert value_iteration(corridor).unwrap().iterations >= 1_999
+
+
+def test_pay_for_staying_is_summed_at_once():
+    """1 is paid in state 1 for ever; step by step, 1e-9 of 10,000 takes 230,000 backups, more than a round has."""
+    solution = work_list(MDP.from_arrays([[1], [1]], [0.0, 1.0], 0.9999)).unwrap()
+    assert solution.iterations == 1
+    np.testing.assert_allclose(solution.value, [9_999.0, 10_000.0], rtol=0, atol=1e-6)
 
 
 def test_circle_that_pays_is_solved_in_many_rounds_with_bounds_that_hold_at_each():
