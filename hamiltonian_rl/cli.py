@@ -332,11 +332,23 @@ def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
         f"Return, {result['episodes']} greedy episodes": (
             f"{result['mean_reward']:.2f} ± {result['mean_reward_standard_error']:.2f} (standard error)"
         ),
+        **_best_possible(run),
         **({"Cut off": f"{cut} of them after 10,000 steps: there is no time limit"} if cut else {}),
         f"Threshold {'' if threshold is None else f'{threshold:g} '}reached": reached("threshold"),
         "Solved for good (5 evaluations in a row)": reached("solved_for_good"),
         "Training": f"{result['steps']:,} steps, {result['training_cpu_seconds']:.1f} CPU seconds",
     }
+
+
+def _best_possible(run: TrainingRun) -> dict[str, str]:
+    """Return the computed optimum as a row, where the environment has a table of its transitions."""
+    from hamiltonian_rl.solving import solve_env
+
+    try:
+        optimum = solve_env(run.config.env, env_settings=run.config.env_settings)
+    except HamiltonianRLError:
+        return {}
+    return {"Best possible, computed": f"{optimum.start_bounds[1]:.4f} (hrl solve draws how)"}
 
 
 def _print_table(title: str, rows: dict[str, str]) -> None:

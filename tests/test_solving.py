@@ -68,6 +68,13 @@ def test_solve_prints_the_optimum_and_keeps_it(hrl, tmp_path):
     assert len(events.Images("optimality/value")) == 1
 
 
+def test_train_shows_the_optimum_beside_what_was_learnt(hrl, tmp_path):
+    short = ("--steps", "1000", "--set", "exploration_steps=0", "--run-dir", tmp_path)
+    assert "Best possible, computed" in (out := hrl("train", "--env", "CliffWalking-v1", *short).out)
+    assert "-13.0000" in out
+    assert "Best possible" not in hrl("train", "--env", "CartPole-v1", "--steps", "200", "--run-dir", tmp_path).out
+
+
 def test_solve_of_states_that_are_no_map_has_a_curve_instead(hrl, tmp_path):
     outcome = hrl("solve", "--env", "Taxi-v4", "--run-dir", tmp_path)
     assert outcome.code == 0, outcome.err
