@@ -29,7 +29,7 @@ import numpy as np
 from scipy import sparse
 
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.solvers import METHODS, modified_policy_iteration, value_iteration
+from hamiltonian_rl.solvers import METHODS, solve, value_iteration
 from hamiltonian_rl.solvers.sweeper import Sweeper
 
 TOL = 1e-6
@@ -168,32 +168,34 @@ def scipy_sweeps(mdp: MDP) -> Callable[[], np.ndarray]:
 ALL: dict[str, Callable[[MDP], Callable[[], np.ndarray]]] = {
     "modified policy iteration": ours("modified-policy-iteration", threads=1),
     "value iteration": ours("value-iteration", threads=1),
-    **({"work list": ours("work-list")} if "work-list" in METHODS else {}),
+    "work list": ours("work-list"),
     "QuantEcon modified PI": quantecon("mpi"),
+    "QuantEcon VI": quantecon("vi"),
     "mdpsolver modified PI": mdpsolver,
     "pymdptoolbox VI": pymdptoolbox,
     "SciPy CSR, our bounds": scipy_sweeps,
 }
-SKIPPED = {  # far too slow, out of memory (pymdptoolbox makes a dense S x S array), or -inf
-    "garnet-1e5": {"pymdptoolbox VI"},
-    "garnet-1e6": {"mdpsolver modified PI", "pymdptoolbox VI"},
-    "pendulum": {"pymdptoolbox VI"},
-    "maze": {"mdpsolver modified PI", "pymdptoolbox VI", "QuantEcon modified PI"},
+PEERS = ("QuantEcon", "mdpsolver", "pymdptoolbox", "SciPy")
+SWEEPS = {"modified policy iteration", "value iteration", "SciPy CSR, our bounds"}
+SKIPPED = {  # minutes or hours, or out of memory (pymdptoolbox makes a dense S x S array)
+    "garnet-1e4": {"work list", "QuantEcon VI"},
+    "garnet-1e5": {"work list", "QuantEcon VI", "pymdptoolbox VI"},
+    "garnet-1e6": {"work list", "QuantEcon VI", "mdpsolver modified PI", "pymdptoolbox VI"},
+    "pendulum": {"work list", "QuantEcon VI", "pymdptoolbox VI", "value iteration", "SciPy CSR, our bounds"},
+    "maze": {*SWEEPS, "mdpsolver modified PI", "pymdptoolbox VI", "QuantEcon modified PI"},
 }
 
 
 def measure(row: str, discount: float, repeats: int) -> None:
     """Print one row a method."""
     mdp = ROWS[row](discount)
-    methods = {name: make for name, make in ALL.items() if name not in SKIPPED.get(row, set())}
-    if row != "maze":
-        methods.pop("work list", None)
-    truth = modified_policy_iteration(mdp, tol=1e-8, threads=1)
+    methods = {name: make for name, make in ALL.items() if name not in SKIPPED[row]}
+    truth = solve(mdp, tol=1e-8)
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     errors: dict[str, float] = {}
     for repeat in range(repeats + 1):
         for name, make in methods.items():
-            if repeat > 1 and max(seconds[name], default=SLOW) >= SLOW:
+            if max(seconds[name], default=0.0) >= SLOW:
                 continue
             try:
                 run = make(mdp)  # anew each time: mdpsolver starts from the last value otherwise
@@ -202,12 +204,13 @@ def measure(row: str, discount: float, repeats: int) -> None:
                 continue
             start = time.process_time()
             value = run()
-            if repeat:  # the first warms up compilers and caches
-                seconds[name].append(time.process_time() - start)
+            elapsed = time.process_time() - start
+            if repeat or elapsed >= SLOW:  # the first warms up compilers and caches
+                seconds[name].append(elapsed)
             errors[name] = float(np.abs(value - truth.value).max())
     runs = [name for name in methods if seconds[name]]
     best_peer = min(
-        (statistics.median(seconds[name]) for name in runs if not name[0].islower() or "mdp" in name),
+        (statistics.median(seconds[name]) for name in runs if name.startswith(PEERS)),
         default=float("nan"),
     )
     for name in runs:
