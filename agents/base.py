@@ -246,20 +246,8 @@ class Agent(ABC):
     def _iterate(self, callbacks: Callbacks, log_interval: int | None) -> bool:
         """Act, step and learn once; return whether to go on."""
         callbacks.rollout_start()
-        actions = self._explore(self.stepper.observations)
-        step = self.stepper.step(actions)
-        self.num_timesteps += int(step.valid.sum())
-        finished = self._episodes.count(step)
-        self._learn_from(step)
-        go_on = callbacks.step(
-            {
-                "new_obs": step.next_observations,
-                "actions": actions,
-                "rewards": step.rewards,
-                "dones": step.over,
-                "infos": self._episodes.infos(step),
-            }
-        )
+        finished, seen = self._take_step()
+        go_on = callbacks.step(seen)
         callbacks.rollout_end()
         if (
             finished
@@ -268,6 +256,21 @@ class Agent(ABC):
         ):
             self.dump_logs()
         return go_on
+
+    def _take_step(self) -> tuple[int, dict[str, Any]]:
+        """Step every environment and learn from it; return how many episodes ended, and what callbacks see."""
+        actions = self._explore(self.stepper.observations)
+        step = self.stepper.step(actions)
+        self.num_timesteps += int(step.valid.sum())
+        finished = self._episodes.count(step)
+        self._learn_from(step)
+        return finished, {
+            "new_obs": step.next_observations,
+            "actions": actions,
+            "rewards": step.rewards,
+            "dones": step.over,
+            "infos": self._episodes.infos(step),
+        }
 
     def dump_logs(self) -> None:
         """Write a record now; the loop does so every ``log_interval`` episodes."""

@@ -64,6 +64,13 @@ class EpisodeCounter:
         self.finished += ended
         return ended
 
+    def add(self, returns: np.ndarray, lengths: np.ndarray) -> int:
+        """Count episodes that were lived elsewhere; return how many."""
+        self._recent_returns.extend(returns.tolist())
+        self._recent_lengths.extend(lengths.tolist())
+        self.finished += len(returns)
+        return len(returns)
+
     def infos(self, step: Transitions) -> list[dict[str, Any]]:
         """Return the step's infos, with the episodes that ended in it as SB3's Monitor tells them."""
         infos = step.infos or [{} for _ in range(len(step.rewards))]

@@ -17,8 +17,8 @@ from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution, Status
 from hamiltonian_rl.solvers.component_gains import Gains, component_gains
 from hamiltonian_rl.solvers.end_components import collapse, end_components, expand, rows_towards
+from hamiltonian_rl.solvers.loops import Progress, check_tol
 from hamiltonian_rl.solvers.row_process import RowProcess
-from hamiltonian_rl.solvers.sweeper import Progress, check_tol
 from hamiltonian_rl.solvers.total_reward import TotalReward, solve_total_reward
 
 

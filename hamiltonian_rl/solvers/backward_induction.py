@@ -11,7 +11,7 @@ import numpy as np
 from hamiltonian_rl.principles.bellman import backup
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
-from hamiltonian_rl.solvers.sweeper import Progress, sweep_from_horizon
+from hamiltonian_rl.solvers.loops import Progress, sweep_from_horizon
 
 
 def backward_induction(mdp: MDP, *, tol: float = 1e-6, progress: Progress | None = None) -> Solution:

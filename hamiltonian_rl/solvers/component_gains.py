@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hamiltonian_rl.solution import Status
+from hamiltonian_rl.solvers.loops import Progress
 from hamiltonian_rl.solvers.row_process import RowProcess
-from hamiltonian_rl.solvers.sweeper import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,16 +44,44 @@ def backup_kernel(n_actions: int, branching: int | None) -> Kernel:
 
 
 @cache
-def evaluation_kernel(n_actions: int, branching: int | None) -> Kernel:
-    """Return the same for one sweep of a fixed policy: ``out <- r_π + g P_π v``."""
+def policy_rows_kernel(n_actions: int, branching: int | None) -> Kernel:
+    """Return ``(r, first, z, p, policy, r_out, first_out, z_out, p_out, start, stop)``, which copies a policy's rows.
+
+    Side by side they are read several times faster than with the other actions' rows between them.
+    """
+    constant = branching or 0
+
+    @compiled
+    def copy(r, first, z, p, policy, r_out, first_out, z_out, p_out, start, stop):  # type: ignore[no-untyped-def]
+        for s in range(np.uint64(start), np.uint64(stop)):
+            row = s * np.uint64(n_actions) + np.uint64(policy[s])
+            r_out[s] = r[s, np.uint64(policy[s])]
+            begin, to = np.uint64(first[row]), np.uint64(first_out[s])
+            for j in range(np.uint64(first[row + np.uint64(1)]) - begin):
+                z_out[to + j], p_out[to + j] = z[begin + j], p[begin + j]
+
+    @compiled
+    def copy_constant(r, first, z, p, policy, r_out, first_out, z_out, p_out, start, stop):  # type: ignore[no-untyped-def]
+        for s in range(np.uint64(start), np.uint64(stop)):
+            row = s * np.uint64(n_actions) + np.uint64(policy[s])
+            r_out[s] = r[s, np.uint64(policy[s])]
+            begin, to = row * np.uint64(constant), s * np.uint64(constant)
+            for j in range(np.uint64(constant)):
+                z_out[to + j], p_out[to + j] = z[begin + j], p[begin + j]
+
+    return copy_constant if constant else copy
+
+
+@cache
+def evaluation_kernel(branching: int | None) -> Kernel:
+    """Return ``(r, first, z, p, g, v, out, start, stop) -> (min d, max d)``: a sweep of a policy's own rows."""
     row_value = _row_value(branching)
 
     @compiled
-    def evaluate(r, first, z, p, g, v, out, policy, start, stop):  # type: ignore[no-untyped-def]
+    def evaluate(r, first, z, p, g, v, out, start, stop):  # type: ignore[no-untyped-def]
         lowest, highest = np.inf, -np.inf
         for s in range(np.uint64(start), np.uint64(stop)):
-            a = np.uint64(policy[s])
-            out[s] = r[s, a] + g * row_value(first, z, p, v, s * np.uint64(n_actions) + a)
+            out[s] = r[s] + g * row_value(first, z, p, v, s)
             lowest, highest = min(lowest, out[s] - v[s]), max(highest, out[s] - v[s])
         return lowest, highest
 

@@ -20,7 +20,8 @@ from scipy.optimize import linprog
 from hamiltonian_rl.errors import SolverError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution, Status
-from hamiltonian_rl.solvers.sweeper import Sweeper, check_discounted, check_tol
+from hamiltonian_rl.solvers.loops import check_tol
+from hamiltonian_rl.solvers.sweeper import Sweeper, check_discounted
 
 
 def linear_program(mdp: MDP, *, tol: float = 1e-6) -> Solution:

@@ -22,16 +22,17 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.principles.bellman import backup
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
-from hamiltonian_rl.solvers.sweeper import UNIT, Progress, Sweeper, sweep_to_bounds
+from hamiltonian_rl.solvers.loops import Progress, sweep_to_bounds
+from hamiltonian_rl.solvers.sweeper import UNIT, Sweeper
 
-EVALUATED = 0.1  # share of the first change's span at which a policy has been swept enough
+EVALUATED = 0.01  # share of the first change's span at which a policy has been swept enough
 
 
 def modified_policy_iteration(
     mdp: MDP,
     *,
     tol: float = 1e-6,
-    evaluation_sweeps: int = 20,
+    evaluation_sweeps: int = 40,
     initial_value: np.ndarray | None = None,
     max_iterations: int = 1_000_000,
     compiled: bool | None = None,
@@ -42,7 +43,7 @@ def modified_policy_iteration(
 
     Every iterate is the certified lower bound, swept on: from below, sweeps of the policy only rise. (From
     the middle of the bounds, certificates can diverge.) The sweeps of a policy end early when the span of
-    their changes has fallen to a tenth: on processes that mix fast, more would be spent on a policy that the
+    their changes has fallen to a hundredth: on processes that mix fast, more would be spent on a policy that the
     next greedy sweep replaces.
 
     Args:
@@ -70,8 +71,9 @@ def modified_policy_iteration(
     ) -> tuple[np.ndarray, np.ndarray]:
         backed_up += down
         span = np.inf
+        sweep_policy = sweeper.policy_sweep(policy)
         for sweep in range(evaluation_sweeps):
-            lowest, highest = sweeper.evaluate(backed_up, value, policy)
+            lowest, highest = sweep_policy(backed_up, value)
             value, backed_up = backed_up, value
             if sweep == 0:
                 span = highest - lowest

@@ -11,12 +11,13 @@ from hamiltonian_rl.solvers.backward_induction import backward_induction
 from hamiltonian_rl.solvers.costate_sweep import costate_sweep
 from hamiltonian_rl.solvers.gauss_seidel import gauss_seidel
 from hamiltonian_rl.solvers.linear_program import linear_program
+from hamiltonian_rl.solvers.loops import Progress
 from hamiltonian_rl.solvers.policy_iteration import (
     inexact_policy_iteration,
     modified_policy_iteration,
     policy_iteration,
 )
-from hamiltonian_rl.solvers.sweeper import SMALL, Progress
+from hamiltonian_rl.solvers.sweeper import SMALL
 from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
 from hamiltonian_rl.solvers.work_list import without_chance, work_list

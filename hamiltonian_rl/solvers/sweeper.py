@@ -14,13 +14,10 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.principles.bellman import backup, span_shifts
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.solution import Solution, Status
 
 SMALL = 50_000  # table entries below which NumPy is done before a kernel would be loaded
 SHARED = 2_000_000  # entries from which threads pay
 UNIT = float(np.finfo(float).eps) / 2  # rounding error of one operation
-Improve = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
-Progress = Callable[[int, float], None]  # called with the number of sweeps and the gap of the bounds
 
 
 def available_threads() -> int:
@@ -45,6 +42,7 @@ class Sweeper:
         entries = len(mdp.next_states) + mdp.rewards.size
         self.compiled = entries > SMALL if compiled is None else compiled
         self.threads = threads or (available_threads() if entries > SHARED else 1)
+        self._room: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._tables = (mdp.rewards, mdp.first, mdp.next_states, mdp.probabilities, float(mdp.discount))
         # At least one sum of a row is the least or the most; rounding of the sums is part of `rounding`.
         sums = mdp.row_sums[mdp.rewards > -np.inf]
@@ -70,19 +68,57 @@ class Sweeper:
     def backup(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
         """Write ``TV`` and its greedy policy; return the least and the largest entry of ``TV - V``."""
         if self.compiled:
-            return self._share(self._backup_kernel, value, out, policy)
+            extremes = self._share(self._backup_kernel, *self._tables, value, out, policy)
+            return min(low for low, _ in extremes), max(high for _, high in extremes)
         q = backup(self.mdp, value)
         policy[...] = q.argmax(axis=1)
         out[...] = q.max(axis=1)
         return float((out - value).min()), float((out - value).max())
 
-    def evaluate(self, value: np.ndarray, out: np.ndarray, policy: np.ndarray) -> tuple[float, float]:
-        """Write ``T_π V``; return the least and the largest entry of ``T_π V - V``."""
+    def policy_sweep(self, policy: np.ndarray) -> Callable[[np.ndarray, np.ndarray], tuple[float, float]]:
+        """Return the function that writes ``T_π V`` and returns the extremes of ``T_π V - V``.
+
+        It takes V and where to write, both of shape ``(S,)``, and holds until the next call of this method.
+        """
         if self.compiled:
-            return self._share(self._evaluation_kernel, value, out, policy)
+            return self._compiled_policy_sweep(policy)
         rewards, matrix = self.under(policy)
-        out[...] = rewards + self.mdp.discount * (matrix @ value)
-        return float((out - value).min()), float((out - value).max())
+
+        def sweep(value: np.ndarray, out: np.ndarray) -> tuple[float, float]:
+            out[...] = rewards + self.mdp.discount * (matrix @ value)
+            return float((out - value).min()), float((out - value).max())
+
+        return sweep
+
+    def _compiled_policy_sweep(self, policy: np.ndarray) -> Callable[[np.ndarray, np.ndarray], tuple[float, float]]:
+        from hamiltonian_rl.solvers.kernels import evaluation_kernel, policy_rows_kernel
+
+        mdp = self.mdp
+        first = self._policy_first
+        if mdp.branching is None:
+            rows = np.arange(mdp.n_states) * mdp.n_actions + policy
+            np.cumsum(mdp.first[rows + 1] - mdp.first[rows], out=first[1:])
+        tables = self._policy_tables(int(first[-1]))
+        rewards, successors, probabilities = tables
+        copy = policy_rows_kernel(mdp.n_actions, mdp.branching)
+        self._share(copy, *self._tables[:-1], policy, rewards, first, successors, probabilities)
+        kernel = evaluation_kernel(mdp.branching)
+
+        def sweep(value: np.ndarray, out: np.ndarray) -> tuple[float, float]:
+            parts = self._share(kernel, rewards, first, successors, probabilities, self._tables[-1], value, out)
+            return min(low for low, _ in parts), max(high for _, high in parts)
+
+        return sweep
+
+    @cached_property
+    def _policy_first(self) -> np.ndarray:
+        return np.arange(self.mdp.n_states + 1, dtype=np.int64) * (self.mdp.branching or 0)
+
+    def _policy_tables(self, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return room for a policy's rewards, successors and probabilities, kept from one policy to the next."""
+        if self._room is None or len(self._room[1]) < entries:
+            self._room = np.empty(self.mdp.n_states), np.empty(entries, np.int32), np.empty(entries)
+        return self._room
 
     def under(self, policy: np.ndarray) -> tuple[np.ndarray, Any]:
         """Return ``r_π``, shape ``(S,)``, and the sparse ``P_π``, shape ``(S, S)``."""
@@ -121,30 +157,19 @@ class Sweeper:
         return backup_kernel(self.mdp.n_actions, self.mdp.branching)
 
     @cached_property
-    def _evaluation_kernel(self) -> Callable[..., Any]:
-        from hamiltonian_rl.solvers.kernels import evaluation_kernel
-
-        return evaluation_kernel(self.mdp.n_actions, self.mdp.branching)
-
-    @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads)
 
-    def _share(
-        self, kernel: Callable[..., tuple[float, float]], value: np.ndarray, out: np.ndarray, policy: np.ndarray
-    ) -> tuple[float, float]:
-        """Run a kernel on all states, each thread on a part of them; return the extremes of all parts."""
+    def _share(self, kernel: Callable[..., Any], *arrays: Any) -> list[Any]:
+        """Run a kernel on all states, each thread on a part of them; return what each part returned."""
         if self.threads == 1:
-            return kernel(*self._tables, value, out, policy, 0, self.mdp.n_states)
+            return [kernel(*arrays, 0, self.mdp.n_states)]
         edges = np.linspace(0, self.mdp.n_states, self.threads + 1).astype(int)
-        parts = [
-            self._pool.submit(kernel, *self._tables, value, out, policy, start, stop) for start, stop in pairwise(edges)
-        ]
+        parts = [self._pool.submit(kernel, *arrays, start, stop) for start, stop in pairwise(edges)]
         try:
-            extremes = [part.result() for part in parts]
+            return [part.result() for part in parts]
         finally:
             wait(parts)  # also after Ctrl-C: nobody may write into these arrays any more
-        return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
 def check_discounted(mdp: MDP) -> None:
@@ -172,97 +197,3 @@ def check_discounted(mdp: MDP) -> None:
             f"Rewards as large as {largest:.3g} add up to more than double precision holds at discount "
             f"{mdp.discount:g}; scale them down."
         )
-
-
-def check_tol(tol: float) -> None:
-    """Check the largest distance of the bounds."""
-    if not tol > 0:
-        raise UsageError(f"tol = {tol}; expected a number above 0.")
-
-
-def sweep_from_horizon(
-    mdp: MDP,
-    step_back: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    *,
-    method: str,
-    tol: float,
-    progress: Progress | None,
-) -> Solution:
-    """Go from the last step of an MDP with a horizon to the first.
-
-    Args:
-        mdp: The process.
-        step_back: Returns the value of a step and its best actions from the value of the next step.
-        method: Name of the method.
-        tol: Largest distance of the bounds, which rounding alone keeps apart.
-        progress: Called after each step.
-    """
-    check_tol(tol)
-    if mdp.horizon is None:
-        raise UsageError("This MDP has no horizon. Give one: mdp.finite_horizon(n); or take value_iteration.")
-    largest = float(np.abs(mdp.rewards[mdp.rewards > -np.inf]).max())
-    terms = int(np.diff(mdp.first).max()) + 4
-    value, error = np.zeros(mdp.n_states), 0.0
-    policy = np.zeros((mdp.horizon, mdp.n_states), np.int32)
-    for step in range(mdp.horizon - 1, -1, -1):
-        # Twice the rounding of one step: the action that is best by a computed Q may be off by as much again.
-        error += 2.0 * terms * UNIT * (largest + 2.0 * float(np.abs(value).max()))
-        with np.errstate(over="ignore"):
-            value, policy[step] = step_back(value)
-        if not np.isfinite(value).all():
-            raise UsageError(
-                f"Rewards as large as {largest:.3g} add up to more than double precision holds in "
-                f"{mdp.horizon - step} steps; scale them down."
-            )
-        if progress is not None:
-            progress(mdp.horizon - step, 2.0 * error)
-    status = Status.CONVERGED if 2.0 * error <= tol else Status.STAGNATED
-    return Solution(value, value - error, value + error, policy, mdp.horizon, status, method)
-
-
-def sweep_to_bounds(
-    sweeper: Sweeper,
-    initial_value: np.ndarray | None,
-    improve: Improve,
-    *,
-    method: str,
-    tol: float,
-    max_iterations: int,
-    progress: Progress | None,
-) -> Solution:
-    """Back up and improve until the bounds are within ``tol``: the loop that sweeping methods share.
-
-    Args:
-        sweeper: The MDP's operator.
-        initial_value: First iterate.
-        improve: Returns the next iterate and the array left over, from ``(V, TV, greedy policy, shift of the
-            lower bound)``; the first two are its own to write into.
-        method: Name of the method.
-        tol: Largest distance of the bounds.
-        max_iterations: Calls of ``improve`` at the most.
-        progress: Called after each backup.
-    """
-    check_tol(tol)
-    value = sweeper.start(initial_value)
-    backed_up = np.empty_like(value)
-    policy = np.zeros(len(value), np.int32)
-    iterations, status = 0, Status.MAX_ITERATIONS
-    try:
-        while True:
-            down, up, rounding = sweeper.certify(value, backed_up, policy)
-            if progress is not None:
-                progress(iterations, up - down)
-            if up - down <= tol:
-                status = Status.CONVERGED
-            elif up - down <= 4.0 * rounding:
-                status = Status.STAGNATED
-            if status is not Status.MAX_ITERATIONS or iterations >= max_iterations:
-                break
-            value, backed_up = improve(value, backed_up, policy, down)
-            iterations += 1
-    except KeyboardInterrupt:
-        # Any V certifies: one more sweep turns what there is into bounds.
-        down, up, _ = sweeper.certify(value, backed_up, policy)
-        status = Status.INTERRUPTED
-    lower, upper = backed_up + down, backed_up + up
-    return Solution(0.5 * (lower + upper), lower, upper, policy, iterations, status, method)

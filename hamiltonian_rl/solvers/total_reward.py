@@ -20,8 +20,8 @@ from scipy.sparse import linalg
 
 from hamiltonian_rl.errors import SolverError
 from hamiltonian_rl.solution import Status
+from hamiltonian_rl.solvers.loops import Progress
 from hamiltonian_rl.solvers.row_process import RowProcess
-from hamiltonian_rl.solvers.sweeper import Progress
 
 MARGIN = 2.0  # η in units of the rounding error that it absorbs
 LARGE = 1_000  # states from which BiCGSTAB is tried before a factorisation, which may fill up

@@ -13,7 +13,8 @@ import numpy as np
 
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
-from hamiltonian_rl.solvers.sweeper import Progress, Sweeper, sweep_to_bounds
+from hamiltonian_rl.solvers.loops import Progress, sweep_to_bounds
+from hamiltonian_rl.solvers.sweeper import Sweeper
 
 
 def value_iteration(

@@ -15,7 +15,8 @@ import numpy as np
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.problems.tables import row_error
 from hamiltonian_rl.solution import Solution
-from hamiltonian_rl.solvers.sweeper import Improve, Progress, Sweeper, sweep_to_bounds
+from hamiltonian_rl.solvers.loops import Improve, Progress, sweep_to_bounds
+from hamiltonian_rl.solvers.sweeper import Sweeper
 
 ROUND = 10  # backups a state between two certificates
 SHORTEST_ROUND = 100_000  # backups, so that small processes are done in one

@@ -147,7 +147,7 @@ def test_compiled_sweeps_equal_plain_ones(uniform, threads):
     for sweeper in (plain, compiled):
         out, policy, evaluated = np.empty(mdp.n_states), np.zeros(mdp.n_states, np.int32), np.empty(mdp.n_states)
         extremes = sweeper.backup(value, out, policy)
-        sweeper.evaluate(value, evaluated, policy)
+        sweeper.policy_sweep(policy)(value, evaluated)
         np.testing.assert_allclose(evaluated, out, rtol=0, atol=1e-14)  # the greedy policy attains the maximum
         results.append((*extremes, out, policy))
     for one, other in zip(*results, strict=True):
