@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,19 @@ from scipy.sparse import csgraph
 from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.files import atomic_write
 from hamiltonian_rl.problems.tables import (
+    SUM_TOLERANCE,
     Outcome,
     as_matrix,
     check_tables,
     distribution,
     expected_rewards,
+    row_error,
     row_sums,
     rows_of_outcomes,
     state_vector,
 )
+
+CHUNK = 1_000_000  # rows looked at together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +74,11 @@ class MDP:
 
     def __post_init__(self) -> None:
         check_tables(self.rewards, self.first, self.next_states, self.probabilities)
+        if self.row_sum_range[1] > 1.0 + SUM_TOLERANCE:
+            sums = np.where(self.rewards > -np.inf, self.row_sums, 0.0)
+            state, action = divmod(int(sums.argmax()), self.n_actions)
+            got = f"sums to {sums[state, action]:.12g}"
+            raise row_error(state, action, got, "expected 1 (less where it may end)")
         distribution(self.initial, self.n_states)
         if not (isinstance(self.discount, (int, float)) and 0.0 <= self.discount <= 1.0):
             raise UsageError(f"discount = {self.discount!r}; expected a number from 0 to 1.")
@@ -104,10 +113,44 @@ class MDP:
         return row_sums(self.first, self.probabilities).reshape(self.rewards.shape)
 
     @cached_property
+    def row_sum_range(self) -> tuple[float, float]:
+        """Least and largest sum of the probabilities of a row whose action is available."""
+        least, most = np.inf, -np.inf
+        for rows in self._row_chunks():
+            sums = row_sums(self.first[rows.start : rows.stop + 1] - self.first[rows.start], self._part(rows))
+            sums = sums[self.rewards.reshape(-1)[rows] > -np.inf]
+            if len(sums):
+                least, most = min(least, float(sums.min())), max(most, float(sums.max()))
+        return least, most
+
+    @cached_property
+    def largest_reward(self) -> float:
+        """Largest size of an expected reward."""
+        finite = self.rewards > -np.inf
+        return float(max(self.rewards.max(), -self.rewards.min(where=finite, initial=np.inf), 0.0))
+
+    @cached_property
+    def successor_counts(self) -> tuple[int, int]:
+        """Least and largest number of successors of a row."""
+        least, most = len(self.next_states), 0
+        for rows in self._row_chunks():
+            counts = np.diff(self.first[rows.start : rows.stop + 1])
+            least, most = min(least, int(counts.min())), max(most, int(counts.max()))
+        return least, most
+
+    @property
     def branching(self) -> int | None:
         """Number of successors of every row where all have as many, else None."""
-        counts = np.diff(self.first)
-        return int(counts[0]) if (counts == counts[0]).all() else None
+        least, most = self.successor_counts
+        return least if least == most else None
+
+    def _row_chunks(self) -> Iterator[slice]:
+        """Yield parts of the rows, so that what is computed of them takes little memory."""
+        for start in range(0, self.rewards.size, CHUNK):
+            yield slice(start, min(start + CHUNK, self.rewards.size))
+
+    def _part(self, rows: slice) -> np.ndarray:
+        return self.probabilities[self.first[rows.start] : self.first[rows.stop]]
 
     @cached_property
     def reachable(self) -> np.ndarray:

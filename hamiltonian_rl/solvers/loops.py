@@ -41,8 +41,7 @@ def sweep_from_horizon(
     check_tol(tol)
     if mdp.horizon is None:
         raise UsageError("This MDP has no horizon. Give one: mdp.finite_horizon(n); or take value_iteration.")
-    largest = float(np.abs(mdp.rewards[mdp.rewards > -np.inf]).max())
-    terms = int(np.diff(mdp.first).max()) + 4
+    largest, terms = mdp.largest_reward, mdp.successor_counts[1] + 4
     value, error = np.zeros(mdp.n_states), 0.0
     policy = np.zeros((mdp.horizon, mdp.n_states), np.int32)
     for step in range(mdp.horizon - 1, -1, -1):
@@ -105,5 +104,6 @@ def sweep_to_bounds(
         # Any V certifies: one more sweep turns what there is into bounds.
         down, up, _ = sweeper.certify(value, backed_up, policy)
         status = Status.INTERRUPTED
+    sweeper.forget_policy()
     lower, upper = backed_up + down, backed_up + up
     return Solution(0.5 * (lower + upper), lower, upper, policy, iterations, status, method)

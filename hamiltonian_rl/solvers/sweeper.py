@@ -44,13 +44,10 @@ class Sweeper:
         self.threads = threads or (available_threads() if entries > SHARED else 1)
         self._room: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._tables = (mdp.rewards, mdp.first, mdp.next_states, mdp.probabilities, float(mdp.discount))
-        # At least one sum of a row is the least or the most; rounding of the sums is part of `rounding`.
-        sums = mdp.row_sums[mdp.rewards > -np.inf]
-        self._least = mdp.discount * float(sums.min())
-        self._most = mdp.discount * float(sums.max())
+        self._least, self._most = (mdp.discount * total for total in mdp.row_sum_range)
         if self._most >= 1.0:
             raise UsageError(
-                f"discount {mdp.discount!r} times the largest sum of a row, {sums.max()!r}, is not below 1; "
+                f"discount {mdp.discount!r} times the largest sum of a row, {mdp.row_sum_range[1]!r}, is not below 1; "
                 "lower the discount a little."
             )
 
@@ -98,7 +95,8 @@ class Sweeper:
         if mdp.branching is None:
             rows = np.arange(mdp.n_states) * mdp.n_actions + policy
             np.cumsum(mdp.first[rows + 1] - mdp.first[rows], out=first[1:])
-        tables = self._policy_tables(int(first[-1]))
+        entries = int(first[-1]) if mdp.branching is None else mdp.n_states * mdp.branching
+        tables = self._policy_tables(entries)
         rewards, successors, probabilities = tables
         copy = policy_rows_kernel(mdp.n_actions, mdp.branching)
         self._share(copy, *self._tables[:-1], policy, rewards, first, successors, probabilities)
@@ -110,9 +108,14 @@ class Sweeper:
 
         return sweep
 
+    def forget_policy(self) -> None:
+        """Give back the memory of the last policy's rows."""
+        self._room = None
+
     @cached_property
     def _policy_first(self) -> np.ndarray:
-        return np.arange(self.mdp.n_states + 1, dtype=np.int64) * (self.mdp.branching or 0)
+        constant = self.mdp.branching is not None  # then nobody asks where a row begins
+        return np.zeros(1 if constant else self.mdp.n_states + 1, np.int64)
 
     def _policy_tables(self, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return room for a policy's rewards, successors and probabilities, kept from one policy to the next."""
@@ -134,21 +137,12 @@ class Sweeper:
         operation; the rewards and the result add two more.
         """
         lowest, highest = self.backup(value, backed_up, policy)
-        size = max(float(array.max()) for array in (value, -value, backed_up, -backed_up))
-        error = (self._terms + 4) * UNIT * (self._largest_reward + 2.0 * size)
+        size = max(float(max(array.max(), -array.min())) for array in (value, backed_up))
+        error = (self.mdp.successor_counts[1] + 4) * UNIT * (self.mdp.largest_reward + 2.0 * size)
         rounding = error + 2.0 * error / (1.0 - self._most) + 4.0 * UNIT * size
         down, up = span_shifts(lowest, highest, self._least, self._most)
         slack = 8.0 * UNIT / (1.0 - self._most)  # rounding of the series' own factors
         return down - slack * abs(down) - rounding, up + slack * abs(up) + rounding, 2.0 * rounding
-
-    @cached_property
-    def _largest_reward(self) -> float:
-        rewards = self.mdp.rewards
-        return float(np.abs(rewards[rewards > -np.inf]).max())
-
-    @cached_property
-    def _terms(self) -> int:
-        return int(np.diff(self.mdp.first).max())
 
     @cached_property
     def _backup_kernel(self) -> Callable[..., Any]:
@@ -188,8 +182,7 @@ def check_discounted(mdp: MDP) -> None:
             "discount = 1 without a horizon: the value may be infinite. Take undiscounted, which finds out, or give a "
             "horizon (mdp.finite_horizon(n)) or a discount below 1 (mdp.with_discount(0.999))."
         )
-    rewards = mdp.rewards[mdp.rewards > -np.inf]
-    largest = float(np.abs(rewards).max())
+    largest = mdp.largest_reward
     with np.errstate(over="ignore"):
         reach = np.float64(largest) / (1.0 - mdp.discount) * 8.0
     if not np.isfinite(reach):
