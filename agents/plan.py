@@ -12,7 +12,7 @@ import numpy as np
 from hamiltonian_rl.agents.optimality import Optimality, table_model
 from hamiltonian_rl.agents.q_table import checked_array, table_shape
 from hamiltonian_rl.agents.settings import setting
-from hamiltonian_rl.errors import CheckpointError
+from hamiltonian_rl.errors import CheckpointError, UsageError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
 from hamiltonian_rl.tracking.logger import Logger
@@ -67,8 +67,17 @@ class Plan:
 
     def actions(self, observations: np.ndarray) -> np.ndarray:
         """Return the planned actions, shape ``(n,)``."""
-        chosen: np.ndarray = self.policy[observations - self._starts[0]] + self._starts[1]
+        states = np.asarray(observations)
+        if states.dtype.kind not in "iu" or not ((states >= self._starts[0]) & (states < self._end)).all():
+            raise UsageError(
+                f"The observation {observations!r} is no whole number from {self._starts[0]} to {self._end - 1}."
+            )
+        chosen: np.ndarray = self.policy[states - self._starts[0]] + self._starts[1]
         return chosen
+
+    @property
+    def _end(self) -> int:
+        return self._starts[0] + self.shape[0]
 
     def record(self, logger: Logger, env: Any) -> None:
         """Record how far the plan is from the optimum."""

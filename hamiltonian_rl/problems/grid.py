@@ -10,12 +10,14 @@ spacing where V is smooth.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems.control_problem import ControlProblem
 from hamiltonian_rl.problems.mdp import MDP
 
@@ -51,8 +53,10 @@ class Grid:
     def __init__(self, problem: ControlProblem, points: Sequence[int], n_actions: int = 15) -> None:
         self.problem = problem
         self.shape = _checked_points(problem, points)
-        low, high = problem.state_space.low, problem.state_space.high
-        periodic = problem.periodic or (False,) * len(self.shape)
+        low, high = problem.state_space.low.astype(float), problem.state_space.high.astype(float)
+        periodic = tuple(bool(wraps) for wraps in problem.periodic) or (False,) * len(self.shape)
+        if len(periodic) != len(self.shape):
+            raise UsageError(f"periodic = {problem.periodic}; expected {len(self.shape)} entries, one a coordinate.")
         self.axes = [
             np.linspace(first, last, count, endpoint=not wraps)
             for first, last, count, wraps in zip(low, high, self.shape, periodic, strict=True)
@@ -76,7 +80,7 @@ class Grid:
             x = place[..., coordinate]
             if self._period[coordinate]:
                 cell = np.floor(x)
-                below = cell.astype(np.int64) % count
+                below = np.mod(cell, count).astype(np.int64)
                 above = (below + 1) % count
             else:
                 x = x.clip(0, count - 1)
@@ -118,10 +122,23 @@ class Grid:
         state = torch.as_tensor(np.repeat(states[..., None, :], count, axis=-2))
         action = torch.as_tensor(np.broadcast_to(self.actions, (*states.shape[:-1], *self.actions.shape)).copy())
         with torch.no_grad():
-            successors = self.problem.dynamics(state, action, 0)
-            rewards = self.problem.reward(state, action, 0)
-            over = self.problem.terminated(successors)
-        return successors.numpy(), rewards.double().numpy(), over.numpy()
+            try:
+                successors = self.problem.dynamics(state, action, 0)
+                found = successors, self.problem.reward(state, action, 0), self.problem.terminated(successors)
+            except (TypeError, ValueError, IndexError, RuntimeError) as error:
+                raise UsageError(
+                    f"The problem fails for states {tuple(state.shape)} and actions {tuple(action.shape)}: "
+                    f"{first_line(error)} Its functions take batches of both."
+                ) from error
+        batch = tuple(state.shape[:-1])
+        for name, value, shape in zip(
+            ("dynamics", "reward", "terminated"), found, (tuple(state.shape), batch, batch), strict=True
+        ):
+            if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
+                got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+                raise UsageError(f"{name} returned {got} for a batch of {batch}; expected a tensor of shape {shape}.")
+        successors, rewards, over = found
+        return successors.double().numpy(), rewards.double().numpy(), over.bool().numpy()
 
     def _ends(self) -> tuple[np.ndarray, np.ndarray]:
         """Return which grid points are terminal and what the terminal reward is there, both ``(S,)``."""
@@ -140,6 +157,8 @@ class Grid:
                 f"dynamics or reward is not finite at state {self.states[state].tolist()} and action "
                 f"{np.atleast_1d(self.actions[action]).tolist()}; expected finite numbers on all of the state space."
             )
+        if (np.abs(successors) > 1e6 * (np.abs(self._low) + self._spacing * np.array(self.shape)).max()).any():
+            raise UsageError("dynamics leads more than a million times as far as the state space is wide. Check it.")
         points, weights = self.weights(successors)
         # Rows of finished episodes are kept with probability zero, so that all rows are as long: faster sweeps.
         weights *= ~over[..., None]
@@ -164,22 +183,36 @@ class Grid:
 
 
 def _checked_points(problem: ControlProblem, points: Sequence[int]) -> tuple[int, ...]:
-    shape = tuple(int(count) for count in points)
-    space = problem.state_space
+    space: Any = problem.state_space
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
+        raise UsageError(f"The state space is {space}; a grid needs a Box of shape (n,) with n from 1 up.")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
+        raise UsageError(f"The state space {space} has no bounds; a grid needs finite ones, the lower below the upper.")
+    try:
+        shape = tuple(operator.index(count) for count in points)
+    except TypeError:
+        shape = ()
     if len(shape) != space.shape[0] or min(shape) < 2:
-        raise UsageError(f"points = {shape}; expected {space.shape[0]} numbers of at least 2, one a coordinate.")
+        raise UsageError(f"points = {points}; expected {space.shape[0]} numbers of at least 2, one a coordinate.")
     if np.prod([float(count) for count in shape]) > LARGEST:
         raise UsageError(f"points = {shape} make more than {LARGEST:,} states; take fewer.")
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise UsageError(f"The state space {space} has no bounds; a grid needs a Box with finite ones.")
     return shape
 
 
 def _actions(problem: ControlProblem, n_actions: int) -> np.ndarray:
-    space = problem.action_space
+    space: Any = problem.action_space
     if isinstance(space, gym.spaces.Discrete):
         return np.arange(space.start, space.start + space.n)
-    if n_actions < 2:
-        raise UsageError(f"n_actions = {n_actions}; expected at least 2 along each coordinate.")
-    axes = [np.linspace(low, high, n_actions) for low, high in zip(space.low, space.high, strict=True)]
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
+        raise UsageError(
+            f"The action space is {space}; a grid needs Discrete, or a Box of shape (m,) with m from 1 up."
+        )
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise UsageError(f"The action space {space} has no bounds; a grid needs a Box with finite ones.")
+    if not isinstance(n_actions, int | np.integer) or n_actions < 2:
+        raise UsageError(f"n_actions = {n_actions!r}; expected a whole number of at least 2 along each coordinate.")
+    axes = [
+        np.linspace(low, high, n_actions)
+        for low, high in zip(space.low.astype(float), space.high.astype(float), strict=True)
+    ]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))

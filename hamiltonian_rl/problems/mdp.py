@@ -7,8 +7,8 @@ Notation: ``S`` states, ``A`` actions, ``Z`` successors with positive probabilit
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from hamiltonian_rl.problems.tables import (
     check_tables,
     distribution,
     expected_rewards,
+    plain_table,
     row_error,
     row_sums,
     rows_of_outcomes,
@@ -35,6 +36,9 @@ from hamiltonian_rl.problems.tables import (
 )
 
 CHUNK = 1_000_000  # rows looked at together
+MOST_STEPS = 2**31 - 1
+NO_HORIZON = -1  # in files
+TABLES: dict[str, type] = {"rewards": float, "first": np.int64, "next_states": np.int32, "probabilities": float}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,18 +77,25 @@ class MDP:
     horizon: int | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in TABLES.items():
+            object.__setattr__(self, name, plain_table(getattr(self, name), kind, name))
         check_tables(self.rewards, self.first, self.next_states, self.probabilities)
         if self.row_sum_range[1] > 1.0 + SUM_TOLERANCE:
             sums = np.where(self.rewards > -np.inf, self.row_sums, 0.0)
             state, action = divmod(int(sums.argmax()), self.n_actions)
             got = f"sums to {sums[state, action]:.12g}"
             raise row_error(state, action, got, "expected 1 (less where it may end)")
-        distribution(self.initial, self.n_states)
-        if not (isinstance(self.discount, (int, float)) and 0.0 <= self.discount <= 1.0):
-            raise UsageError(f"discount = {self.discount!r}; expected a number from 0 to 1.")
-        whole = isinstance(self.horizon, (int, np.integer)) and not isinstance(self.horizon, bool)
-        if self.horizon is not None and not (whole and self.horizon >= 1):
-            raise UsageError(f"horizon = {self.horizon!r}; expected a whole number of steps from 1 up, or None.")
+        object.__setattr__(self, "initial", distribution(self.initial, self.n_states))
+        given: Any = self.discount
+        number = isinstance(given, numbers.Real) and not isinstance(given, bool)
+        if not (number and 0.0 <= given <= 1.0):
+            raise UsageError(f"discount = {given!r}; expected a number from 0 to 1.")
+        object.__setattr__(self, "discount", float(given))
+        whole = isinstance(self.horizon, int | np.integer) and not isinstance(self.horizon, bool)
+        if self.horizon is not None and not (whole and 1 <= self.horizon <= MOST_STEPS):
+            raise UsageError(
+                f"horizon = {self.horizon!r}; expected a whole number of steps from 1 to {MOST_STEPS:,}, or None."
+            )
 
     def __repr__(self) -> str:
         limit = f", horizon {self.horizon}" if self.horizon is not None else ""
@@ -160,7 +171,7 @@ class MDP:
             >>> MDP.from_arrays([[0], [0]], [[1.0], [1.0]], 0.9, initial=[1.0, 0.0]).reachable
             array([ True, False])
         """
-        possible = self.probabilities > 0
+        possible = self._possible
         edges = np.concatenate([[0], np.cumsum(possible)])[self.first[:: self.n_actions]]
         graph = sparse.csr_array(
             (np.ones(int(edges[-1])), self.next_states[possible], edges), shape=(self.n_states, self.n_states)
@@ -174,10 +185,17 @@ class MDP:
     def absorbing(self) -> np.ndarray:
         """Which states are never left, boolean ``(S,)``: terminal ones, and those that lead to themselves alone."""
         rows = np.repeat(np.arange(self.rewards.size), np.diff(self.first))
-        elsewhere = (self.next_states != rows // self.n_actions) & (self.probabilities > 0)
+        elsewhere = (self.next_states != rows // self.n_actions) & self._possible
         leaves = np.zeros(self.n_states, bool)
         leaves[rows[elsewhere] // self.n_actions] = True
         return ~leaves
+
+    @property
+    def _possible(self) -> np.ndarray:
+        """Which successors can follow, boolean ``(Z,)``: of positive probability, by an available action."""
+        available = np.repeat(self.rewards.ravel() > -np.inf, np.diff(self.first))
+        possible: np.ndarray = available & (self.probabilities > 0)
+        return possible
 
     def finite_horizon(self, n_steps: int | None) -> MDP:
         """Return the same process cut off after ``n_steps`` (None: never)."""
@@ -216,7 +234,9 @@ class MDP:
         n_actions = matrix.shape[0] // n_states
         expected = expected_rewards(rewards, matrix, n_states, n_actions)
         if terminal is not None:
-            ends = state_vector(terminal, n_states, "terminal").astype(bool)
+            ends = state_vector(terminal, n_states, "terminal")
+            if ends.dtype != bool:
+                raise UsageError(f"`terminal` is of type {ends.dtype}; expected True or False for each state.")
             keep = np.repeat(~ends, n_actions)[np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))]
             keep &= ~ends[matrix.indices]
             matrix.data[~keep] = 0.0
@@ -281,19 +301,22 @@ class MDP:
             >>> MDP.from_gymnasium("FrozenLake-v1")
             MDP(16 states, 4 actions, 98 successors, discount 0.99, horizon 100)
         """
-        made = gym.make(env) if isinstance(env, str) else env
-        table = getattr(made.unwrapped, "P", None)
-        spec = made.spec
-        initial = getattr(made.unwrapped, "initial_state_distrib", None)
+        try:
+            made = gym.make(env) if isinstance(env, str) else env
+            unwrapped, spec = made.unwrapped, made.spec
+        except (gym.error.Error, AttributeError) as error:
+            raise UsageError(f"{env!r} is no environment: {first_line(error)}") from error
+        table = getattr(unwrapped, "P", None)
+        initial = getattr(unwrapped, "initial_state_distrib", None)
         if isinstance(env, str):
             made.close()
         if not isinstance(table, Mapping) or not table:
-            name = spec.id if spec is not None else type(made.unwrapped).__name__
+            name = spec.id if spec is not None else type(unwrapped).__name__
             raise UsageError(
                 f"{name} has no table `P` of its transitions, so that its optimum cannot be computed from a table. "
                 "FrozenLake-v1, Taxi-v4 and CliffWalking-v1 have one; build others with MDP.from_function."
             )
-        if getattr(made.unwrapped, "fickle_passenger", False):
+        if getattr(unwrapped, "fickle_passenger", False):
             raise UsageError("Taxi with fickle_passenger=True is not the process of its table `P`. Leave that out.")
         if horizon == "auto":
             horizon = spec.max_episode_steps if spec is not None else None
@@ -301,7 +324,7 @@ class MDP:
             raise UsageError(f'horizon = "{horizon}" is not known. Give "auto", a number of steps, or None.')
         return cls.from_function(
             len(table),
-            len(table[0]),
+            len(table.get(0, ())),
             lambda state, action: table[state][action],
             discount,
             initial=initial,
@@ -315,7 +338,7 @@ class MDP:
             RunStorageError: If it cannot be written.
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        fields["horizon"] = -1 if self.horizon is None else self.horizon
+        fields["horizon"] = NO_HORIZON if self.horizon is None else self.horizon
         with atomic_write(Path(path)) as file:
             np.savez(file, **fields)
 
@@ -333,8 +356,10 @@ class MDP:
             with open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as file:
                 tables = {field.name: file[field.name] for field in dataclasses.fields(cls)}
             discount, horizon = float(tables.pop("discount")), int(tables.pop("horizon"))
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            return cls(**tables, discount=discount, horizon=None if horizon == NO_HORIZON else horizon)
+        except UsageError:
+            raise
+        except Exception as error:  # the file may be anything, and NumPy's reader raises many kinds
             raise UsageError(
                 f"{path} cannot be read as an MDP: {first_line(error)} Such files are written by MDP.save."
             ) from error
-        return cls(**tables, discount=discount, horizon=None if horizon < 0 else horizon)

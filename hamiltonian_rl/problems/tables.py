@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.errors import UsageError, first_line
 
 Outcome = tuple[float, int, float, bool]  # Gymnasium's (probability, next state, reward, terminated)
 SUM_TOLERANCE = 1e-8  # how far a row of probabilities may be from one: what is printed with eight digits
@@ -18,7 +19,10 @@ def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int]:
     """Return the rows of all states and actions as one sparse matrix, and the number of states."""
     if isinstance(transitions, Sequence) and transitions and sparse.issparse(transitions[0]):
         return _stacked(transitions)
-    table = np.asarray(transitions)
+    try:
+        table = np.asarray(transitions)
+    except ValueError as error:
+        raise UsageError(f"`transitions` are no array: {first_line(error)}") from error
     if table.ndim == 2 and table.dtype.kind in "iu":
         n_states, n_actions = table.shape
         rows = np.arange(table.size, dtype=np.int64)
@@ -84,6 +88,9 @@ def rows_of_outcomes(
     n_states: int, n_actions: int, outcomes: Callable[[int, int], Iterable[Outcome]]
 ) -> tuple[np.ndarray, sparse.csr_array]:
     """Return r(s, a) and the rows of transitions from a function that lists what may happen."""
+    for count, name in ((n_states, "n_states"), (n_actions, "n_actions")):
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise UsageError(f"{name} = {count!r}; expected a whole number from 1 up.")
     rewards = np.zeros((n_states, n_actions))
     rows: list[int] = []
     columns: list[int] = []
@@ -91,30 +98,66 @@ def rows_of_outcomes(
     for state in range(n_states):
         for action in range(n_actions):
             total = 0.0
-            for probability, successor, reward, terminated in outcomes(state, action):
+            for probability, successor, reward, terminated in _outcomes(outcomes, state, action):
                 total += probability
                 rewards[state, action] += probability * reward if probability else 0.0
                 if not terminated:
                     rows.append(state * n_actions + action)
-                    columns.append(int(successor))
+                    columns.append(successor)
                     values.append(probability)
             if not abs(total - 1.0) <= SUM_TOLERANCE:
                 raise row_error(state, action, f"sums to {total:.12g}", "expected 1")
     check_successors(np.array(columns, np.int64), np.array(rows, np.int64), n_states, n_actions)
-    matrix = sparse.csr_array((values, (rows, columns)), shape=(n_states * n_actions, n_states))
+    matrix = sparse.csr_array((np.array(values, float), (rows, columns)), shape=(n_states * n_actions, n_states))
     matrix.eliminate_zeros()
     return rewards, matrix
 
 
+def _outcomes(outcomes: Callable[[int, int], Iterable[Outcome]], state: int, action: int) -> list[Outcome]:
+    """Return what may happen after an action, checked."""
+    found = []
+    try:
+        for probability, successor, reward, terminated in outcomes(state, action):
+            found.append((float(probability), operator.index(successor), float(reward), bool(terminated)))
+    except (TypeError, ValueError, LookupError) as error:
+        raise row_error(
+            state,
+            action,
+            f"cannot be read ({type(error).__name__}: {first_line(error)[:-1]})",
+            "expected a list of (probability, next state, reward, terminated)",
+        ) from error
+    for probability, *_ in found:
+        if not 0.0 <= probability <= 1.0 + SUM_TOLERANCE:
+            raise row_error(state, action, f"has the probability {probability:g}", "expected 0 to 1")
+    return found
+
+
+def plain_table(table: Any, kind: type, name: str) -> np.ndarray:
+    """Return a table as a contiguous array of the one type that kernels and factorizations are made for."""
+    try:
+        given = np.asarray(table)
+        if given.dtype.kind not in "biuf" or (kind is not float and given.dtype.kind == "f"):
+            raise TypeError(f"it is of type {given.dtype}")
+        plain: np.ndarray = np.ascontiguousarray(given, kind)
+        if kind is not float and (plain != given).any():
+            raise ValueError(f"its entries do not fit into {np.dtype(kind)}")
+    except (TypeError, ValueError, OverflowError) as error:
+        kinds = "numbers" if kind is float else "whole numbers"
+        raise UsageError(f"`{name}` cannot be used: {first_line(error)} Expected an array of {kinds}.") from error
+    if plain.ndim != (2 if name == "rewards" else 1):
+        raise UsageError(f"`{name}` has shape {plain.shape}; expected {2 if name == 'rewards' else 1} dimension(s).")
+    return plain
+
+
 def check_tables(rewards: np.ndarray, first: np.ndarray, successors: np.ndarray, probabilities: np.ndarray) -> None:
     """Check the tables of an MDP, on which every solver relies; each failure names its place."""
-    if rewards.ndim != 2 or 0 in rewards.shape:
+    if 0 in rewards.shape:
         raise UsageError(f"`rewards` has shape {rewards.shape}; expected (S, A) with at least one of each.")
     n_states, n_actions = rewards.shape
-    if first.shape != (rewards.size + 1,) or len(successors) != len(probabilities) or first[-1] != len(successors):
+    if len(first) != rewards.size + 1 or len(successors) != len(probabilities) or first[-1] != len(successors):
         raise UsageError(
             f"`first`, `next_states` and `probabilities` have {first.shape}, {successors.shape} and "
-            f"{probabilities.shape}; expected ({rewards.size + 1},) and twice ({int(first[-1])},)."
+            f"{probabilities.shape}; expected ({rewards.size + 1},) and twice as many as the last of `first` says."
         )
     if first[0] != 0 or (first[1:] < first[:-1]).any():
         raise UsageError("`first` does not rise from 0; it holds where each row begins.")
@@ -158,13 +201,16 @@ def row_sums(first: np.ndarray, values: np.ndarray) -> np.ndarray:
     sums = np.zeros(len(first) - 1)
     filled = np.flatnonzero(first[1:] > first[:-1])
     if len(filled):
-        sums[filled] = np.add.reduceat(values, first[filled])
+        sums[filled] = np.add.reduceat(values, first[filled], dtype=float)
     return sums
 
 
 def state_vector(values: Any, n_states: int, name: str) -> np.ndarray:
     """Return an array with one entry a state."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"`{name}` is no array: {first_line(error)}") from error
     if array.shape != (n_states,):
         raise UsageError(f"`{name}` has shape {array.shape}; expected ({n_states},).")
     return array
@@ -174,7 +220,10 @@ def distribution(initial: Any, n_states: int) -> np.ndarray:
     """Return a distribution over the states, the uniform one unless another is given."""
     if initial is None:
         return np.full(n_states, 1.0 / max(n_states, 1))
-    shares = state_vector(initial, n_states, "initial").astype(float)
+    shares = state_vector(initial, n_states, "initial")
+    if shares.dtype.kind not in "biuf":
+        raise UsageError(f"`initial` is of type {shares.dtype}; expected a distribution over the states.")
+    shares = np.ascontiguousarray(shares, float)
     if not (shares >= 0).all() or not abs(shares.sum() - 1.0) <= SUM_TOLERANCE:
         raise UsageError(f"`initial` sums to {shares.sum():.12g}, least {shares.min():.3g}; expected a distribution.")
     return shares

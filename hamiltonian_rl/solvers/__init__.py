@@ -7,7 +7,7 @@ Example:
     >>> from hamiltonian_rl.solvers import solve
     >>> solution = solve(MDP.from_gymnasium("FrozenLake-v1", horizon=None), tol=1e-9)
     >>> round(float(solution.value[0]), 9), solution.method
-    (0.542025932, 'modified policy iteration')
+    (0.542025932, 'policy iteration')
 """
 
 from hamiltonian_rl.solvers.average_reward import average_reward

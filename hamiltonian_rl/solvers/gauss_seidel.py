@@ -11,7 +11,7 @@ import numpy as np
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
 from hamiltonian_rl.solvers.loops import Progress, sweep_to_bounds
-from hamiltonian_rl.solvers.sweeper import Sweeper
+from hamiltonian_rl.solvers.sweeper import Sweeper, check_count
 
 
 def gauss_seidel(
@@ -39,6 +39,7 @@ def gauss_seidel(
     Raises:
         UsageError: If the MDP has a horizon or no discount, or an argument is wrong.
     """
+    check_count(sweeps, "sweeps", least=0)
     from hamiltonian_rl.solvers.kernels import gauss_seidel_kernel  # numba takes a moment to import
 
     kernel = gauss_seidel_kernel(mdp.n_actions, mdp.branching)

@@ -9,16 +9,18 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution, Status
-from hamiltonian_rl.solvers.sweeper import UNIT, Sweeper
+from hamiltonian_rl.solvers.sweeper import TINY, UNIT, Sweeper, check_count
 
+MOST_ACTIONS = 2**32  # 16 GB
+PATIENCE = 200  # rounds in which the bounds come no closer
 Improve = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 Progress = Callable[[int, float], None]  # called with the number of sweeps and the gap of the bounds
 
 
 def check_tol(tol: float) -> None:
     """Check the largest distance of the bounds."""
-    if not tol > 0:
-        raise UsageError(f"tol = {tol}; expected a number above 0.")
+    if not (isinstance(tol, int | float | np.number) and tol > 0):
+        raise UsageError(f"tol = {tol!r}; expected a number above 0.")
 
 
 def sweep_from_horizon(
@@ -43,10 +45,15 @@ def sweep_from_horizon(
         raise UsageError("This MDP has no horizon. Give one: mdp.finite_horizon(n); or take value_iteration.")
     largest, terms = mdp.largest_reward, mdp.successor_counts[1] + 4
     value, error = np.zeros(mdp.n_states), 0.0
+    if mdp.horizon * mdp.n_states > MOST_ACTIONS:
+        raise UsageError(
+            f"A policy of {mdp.horizon:,} steps in {mdp.n_states:,} states does not fit into memory. Shorten the "
+            "horizon, or leave it out: mdp.finite_horizon(None)."
+        )
     policy = np.zeros((mdp.horizon, mdp.n_states), np.int32)
     for step in range(mdp.horizon - 1, -1, -1):
         # Twice the rounding of one step: the action that is best by a computed Q may be off by as much again.
-        error += 2.0 * terms * UNIT * (largest + 2.0 * float(np.abs(value).max()))
+        error += 2.0 * terms * (UNIT * (largest + 2.0 * float(np.abs(value).max())) + TINY)
         with np.errstate(over="ignore"):
             value, policy[step] = step_back(value)
         if not np.isfinite(value).all():
@@ -83,22 +90,28 @@ def sweep_to_bounds(
         progress: Called after each backup.
     """
     check_tol(tol)
+    check_count(max_iterations, "max_iterations", least=0)
     value = sweeper.start(initial_value)
     backed_up = np.empty_like(value)
     policy = np.zeros(len(value), np.int32)
     iterations, status = 0, Status.MAX_ITERATIONS
+    closest, closest_at = np.inf, 0
     try:
         while True:
             down, up, rounding = sweeper.certify(value, backed_up, policy)
             if progress is not None:
                 progress(iterations, up - down)
+            if up - down < closest:
+                closest, closest_at = up - down, iterations
             if up - down <= tol:
                 status = Status.CONVERGED
-            elif up - down <= 4.0 * rounding:
+            elif up - down <= 4.0 * rounding or iterations - closest_at > PATIENCE:
                 status = Status.STAGNATED
             if status is not Status.MAX_ITERATIONS or iterations >= max_iterations:
                 break
-            value, backed_up = improve(value, backed_up, policy, down)
+            # Without its allowance for rounding the bound is where exact sums would have it: an iterate that
+            # were pushed down by it each round would never come to rest.
+            value, backed_up = improve(value, backed_up, policy, down + 0.5 * rounding)
             iterations += 1
     except KeyboardInterrupt:
         # Any V certifies: one more sweep turns what there is into bounds.

@@ -18,12 +18,11 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
-from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.principles.bellman import backup
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
 from hamiltonian_rl.solvers.loops import Progress, sweep_to_bounds
-from hamiltonian_rl.solvers.sweeper import UNIT, Sweeper
+from hamiltonian_rl.solvers.sweeper import UNIT, Sweeper, check_count
 
 EVALUATED = 0.01  # share of the first change's span at which a policy has been swept enough
 
@@ -62,8 +61,7 @@ def modified_policy_iteration(
     Raises:
         UsageError: If the MDP has a horizon or no discount, or an argument is wrong.
     """
-    if evaluation_sweeps < 0:
-        raise UsageError(f"evaluation_sweeps = {evaluation_sweeps}; expected 0 or more.")
+    check_count(evaluation_sweeps, "evaluation_sweeps", least=0)
     sweeper = Sweeper(mdp, compiled=compiled, threads=threads)
 
     def improve(

@@ -48,7 +48,9 @@ def choose_method(mdp: MDP) -> tuple[str, str]:
         return "backward-induction", why
     if mdp.discount == 1.0:
         return "undiscounted", "nothing is discounted or cut off: only end components tell whether the value is finite"
-    if len(mdp.next_states) + mdp.rewards.size > SMALL and without_chance(mdp):
+    if len(mdp.next_states) + mdp.rewards.size <= SMALL:
+        return "policy-iteration", "the tables are small: a few policies, each evaluated exactly, whatever the discount"
+    if without_chance(mdp):
         return "work-list", "nothing is left to chance: only states whose successors have risen need a backup"
     return "modified-policy-iteration", "few sweeps over all actions, each followed by cheap sweeps of one policy"
 
@@ -67,7 +69,7 @@ def solve(mdp: MDP, *, method: str = "auto", tol: float = 1e-6, progress: Progre
     """
     name = choose_method(mdp)[0] if method == "auto" else method
     if name not in METHODS:
-        raise UsageError(f'There is no method "{name}". {did_you_mean(name, METHODS)}')
+        raise UsageError(f'There is no method "{name}". {did_you_mean(str(name), METHODS)}')
     if name == "linear-program":
         return linear_program(mdp, tol=tol)  # HiGHS tells no progress
     return METHODS[name](mdp, tol=tol, progress=progress)

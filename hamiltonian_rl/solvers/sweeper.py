@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.principles.bellman import backup, span_shifts
 from hamiltonian_rl.problems import MDP
 
 SMALL = 50_000  # table entries below which NumPy is done before a kernel would be loaded
 SHARED = 2_000_000  # entries from which threads pay
+LARGEST = 1e300  # beyond, sums of values may overflow
+TINY = float(np.finfo(float).smallest_subnormal)  # rounding error of what is too small for UNIT to hold
 UNIT = float(np.finfo(float).eps) / 2  # rounding error of one operation
 
 
@@ -41,6 +43,8 @@ class Sweeper:
         self.mdp = mdp
         entries = len(mdp.next_states) + mdp.rewards.size
         self.compiled = entries > SMALL if compiled is None else compiled
+        if threads is not None:
+            check_count(threads, "threads", least=1)
         self.threads = threads or (available_threads() if entries > SHARED else 1)
         self._room: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._tables = (mdp.rewards, mdp.first, mdp.next_states, mdp.probabilities, float(mdp.discount))
@@ -55,10 +59,13 @@ class Sweeper:
         """Return the first iterate: a copy of the one given, or zeros."""
         if initial_value is None:
             return np.zeros(self.mdp.n_states)
-        value = np.array(initial_value, float)
-        if value.shape != (self.mdp.n_states,) or not np.isfinite(value).all():
+        try:
+            value = np.array(initial_value, float)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"`initial_value` is no array of numbers: {first_line(error)}") from error
+        if value.shape != (self.mdp.n_states,) or not (np.abs(value) < LARGEST).all():
             raise UsageError(
-                f"`initial_value` has shape {value.shape}; expected ({self.mdp.n_states},), all of it finite."
+                f"`initial_value` has shape {value.shape}; expected ({self.mdp.n_states},), sizes below {LARGEST:g}."
             )
         return value
 
@@ -138,10 +145,12 @@ class Sweeper:
         """
         lowest, highest = self.backup(value, backed_up, policy)
         size = max(float(max(array.max(), -array.min())) for array in (value, backed_up))
-        error = (self.mdp.successor_counts[1] + 4) * UNIT * (self.mdp.largest_reward + 2.0 * size)
+        terms = self.mdp.successor_counts[1] + 4
+        error = terms * (UNIT * (self.mdp.largest_reward + 2.0 * size) + TINY)
         rounding = error + 2.0 * error / (1.0 - self._most) + 4.0 * UNIT * size
         down, up = span_shifts(lowest, highest, self._least, self._most)
-        slack = 8.0 * UNIT / (1.0 - self._most)  # rounding of the series' own factors
+        # Rounding of the series' own factors, and of the sums of rows, which it magnifies.
+        slack = (8.0 + 2.0 * terms) * UNIT / (1.0 - self._most)
         return down - slack * abs(down) - rounding, up + slack * abs(up) + rounding, 2.0 * rounding
 
     @cached_property
@@ -164,6 +173,13 @@ class Sweeper:
             return [part.result() for part in parts]
         finally:
             wait(parts)  # also after Ctrl-C: nobody may write into these arrays any more
+
+
+def check_count(count: Any, name: str, *, least: int) -> None:
+    """Check a number of things."""
+    whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+    if not (whole and count >= least):
+        raise UsageError(f"{name} = {count!r}; expected a whole number from {least} up.")
 
 
 def check_discounted(mdp: MDP) -> None:

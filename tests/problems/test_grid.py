@@ -113,9 +113,41 @@ class Rewarded(Regulator):
         return state[..., 0]
 
 
+class Flat(Regulator):
+    def reward(self, state, action, step):
+        return torch.tensor(1.0)
+
+
+class Wrapped(Regulator):
+    periodic = (True, False)
+
+
+class Single(Regulator):
+    state_space = gym.spaces.Box(0.1, 0.7, (1,))  # single precision, Gymnasium's own default
+
+
+class Pushed(Regulator):
+    action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+
+
+class Many(Regulator):
+    action_space = gym.spaces.MultiDiscrete([2, 2])
+
+
+def test_single_precision_bounds_leave_rows_that_sum_to_one():
+    np.testing.assert_allclose(Grid(Single(), (11,)).mdp.row_sums, 1.0, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("problem", "points", "n_actions", "message"),
     [
+        (Flat(), (5,), 3, r"reward returned \(\) for a batch of \(5, 3\)"),
+        (Wrapped(), (5,), 3, "expected 1 entries, one a coordinate"),
+        (Pushed(), (5,), 3, "The action space .* has no bounds"),
+        (Many(), (5,), 3, "The action space is MultiDiscrete"),
+        (Regulator(), 5, 3, "points = 5; expected 1 numbers"),
+        (Regulator(), (5.5,), 3, "expected 1 numbers"),
+        (Regulator(), (5,), 2.5, r"n_actions = 2\.5"),
         (Regulator(), (5, 5), 3, "expected 1 numbers of at least 2"),
         (Regulator(), (1,), 3, "expected 1 numbers of at least 2"),
         (Regulator(), (2**40,), 3, "more than 2,147,483,647 states"),

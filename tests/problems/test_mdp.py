@@ -220,3 +220,46 @@ def test_direct_tables_are_checked():
         MDP(**fields, probabilities=np.array([0.5, 0.5, 1.5]), initial=mdp.initial)
     with pytest.raises(UsageError, match="`first`, `next_states` and `probabilities`"):
         MDP(**fields, probabilities=np.array([0.5, 0.5]), initial=mdp.initial)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("next_states", np.array([0.0, 1.7, 1.0]), "`next_states` cannot be used: it is of type float64"),
+        ("next_states", np.array([0, 2**40, 1]), "do not fit into int32"),
+        ("probabilities", np.array([0.5, 0.5, 1.0 + 0j]), "type complex128"),
+        ("probabilities", [[0.5, 0.5, 1.0]], r"`probabilities` has shape \(1, 3\)"),
+        ("first", np.zeros(0, int), "`first`, `next_states` and `probabilities`"),
+        ("first", 3, r"`first` has shape|`first`, `next_states`"),
+        ("rewards", ["a", "b"], "`rewards` cannot be used"),
+        ("rewards", [0.0, 0.0], r"`rewards` has shape \(2,\)"),
+        ("initial", ["a", "b"], "`initial` is of type"),
+    ],
+)
+def test_direct_table_of_another_kind_is_named(name, value, message):
+    mdp = MDP.from_arrays(GOOD, [0.0, 0.0], 0.9)
+    tables = {field: getattr(mdp, field) for field in ("rewards", "first", "next_states", "probabilities", "initial")}
+    with pytest.raises(UsageError, match=message):
+        MDP(**{**tables, name: value}, discount=0.9)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        ([(1.0, 0, 0.0, False), (0.5, 0, 9.0, True), (-0.5, 0, 0.0, True)], "has the probability -0.5"),
+        ([(1.0, 0.7, 0.0, False)], "cannot be read"),
+        ([(1.0, 0, 0.0)], "cannot be read"),
+        (None, "cannot be read"),
+        ([("p", 0, 0.0, False)], "cannot be read"),
+    ],
+)
+def test_outcome_of_another_kind_is_named_with_its_row(outcomes, message):
+    with pytest.raises(UsageError, match=rf"Row \(s=0, a=0\) of `transitions` {message}"):
+        MDP.from_function(1, 1, lambda s, a: outcomes, 0.9)
+
+
+def test_states_behind_actions_that_are_not_available_are_not_reached():
+    table = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    mdp = MDP.from_arrays(table, [[1.0, -np.inf], [1.0, 1.0]], 0.9, initial=[1.0, 0.0])
+    np.testing.assert_array_equal(mdp.reachable, [True, False])
+    np.testing.assert_array_equal(mdp.absorbing, [True, True])

@@ -1,6 +1,7 @@
 """All routes to the optimum agree, their bounds hold, and what cannot be solved is said."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -274,6 +275,71 @@ def test_solve_chooses_by_structure_and_names_an_unknown_method():
     limited = MDP.from_gymnasium("FrozenLake-v1")
     assert choose_method(limited)[0] == "backward-induction"
     assert solve(limited).method == "backward induction"
-    assert solve(limited.finite_horizon(None)).method == "modified policy iteration"
+    assert solve(limited.finite_horizon(None)).method == "policy iteration"
+    assert solve(garnet(5_000, 0.9)).method == "modified policy iteration"
     with pytest.raises(UsageError, match='Did you mean "value-iteration"'):
         solve(limited, method="value-iterations")
+
+
+@pytest.mark.parametrize("discount", [0.9999, 0.99999])
+def test_rounding_does_not_push_the_iterates_down_for_ever(discount):
+    """The certified bound, taken as an iterate, would lose its allowance for rounding 1 / (1 - γ) times over."""
+    mdp = MDP.from_gymnasium("FrozenLake-v1", discount, None)
+    assert modified_policy_iteration(mdp, tol=1e-8).unwrap().iterations < 100
+
+
+def test_sums_of_many_rounded_probabilities_are_within_the_bounds():
+    """129 probabilities whose computed sum misses the exact one by more than eight roundings, at γ = 1 - 1e-7."""
+    row = np.full(129, 1e-17)
+    row[1], row[9::8] = 1.0, 1.1e-16
+    mdp = MDP.from_arrays(np.tile(row, (129, 1)).reshape(129, 1, 129), np.ones((129, 1)), 0.9999999)
+    solution = value_iteration(mdp, tol=1.0)
+    exact = 1 / (1 - Fraction(0.9999999) * sum(Fraction(p) for p in mdp.probabilities[:129]))
+    assert Fraction(solution.lower[0]) <= exact <= Fraction(solution.upper[0])
+
+
+@pytest.mark.parametrize("kind", ["f4", "f2", ">f8"])
+def test_tables_of_any_type_are_solved_as_the_numbers_that_they_hold(kind):
+    plain = garnet(40, 0.99)
+    shares, rewards = plain.probabilities.astype(kind) * 0.99, plain.rewards.astype(kind)
+    fields = {"first": plain.first, "next_states": plain.next_states, "discount": 0.99, "initial": plain.initial}
+    given = MDP(**fields, rewards=rewards, probabilities=shares)
+    doubled = MDP(**fields, rewards=rewards.astype(float), probabilities=shares.astype(float))
+    for method in ("value-iteration", "policy-iteration", "costate-sweep", "gauss-seidel"):
+        ours, theirs = (METHODS[method](mdp, tol=1e-8).unwrap() for mdp in (given, doubled))
+        np.testing.assert_array_equal(ours.value, theirs.value)
+
+
+@pytest.mark.parametrize("method", ["value-iteration", "modified-policy-iteration", "backward-induction"])
+def test_rewards_too_small_for_full_precision_are_within_the_bounds(method):
+    rewards = np.array([[5e-324 * (state + 1)] for state in range(5)])
+    mdp = MDP.from_arrays([[1], [2], [3], [4], [-1]], rewards, 0.5, horizon=9 if method in LIMITED else None)
+    solution = METHODS[method](mdp)
+    exact = Fraction(0)
+    for state in range(4, -1, -1):
+        exact = Fraction(rewards[state, 0]) + exact / 2
+        assert Fraction(solution.lower[state]) <= exact <= Fraction(solution.upper[state])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_iterations": -1}, "max_iterations = -1"),
+        ({"max_iterations": 2.5}, r"max_iterations = 2\.5"),
+        ({"max_iterations": None}, "max_iterations = None"),
+        ({"threads": -1}, "threads = -1"),
+        ({"threads": "2"}, "threads = '2'"),
+        ({"tol": "small"}, "tol = 'small'"),
+        ({"evaluation_sweeps": 2.5}, r"evaluation_sweeps = 2\.5"),
+        ({"initial_value": "zeros"}, "`initial_value` is no array"),
+        ({"initial_value": np.full(50, 1e308)}, "`initial_value` has shape"),
+    ],
+)
+def test_bad_argument_is_named(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        modified_policy_iteration(garnet(50, 0.9), **arguments)
+
+
+def test_horizon_whose_policy_fits_into_no_memory_is_refused():
+    with pytest.raises(UsageError, match="does not fit into memory"):
+        METHODS["backward-induction"](MDP.from_gymnasium("FrozenLake-v1", 1.0, 2_000_000_000))
