@@ -119,14 +119,13 @@ def quantecon(method: str) -> Callable[[MDP], Callable[[], np.ndarray]]:
         from quantecon.markov import DiscreteDP
 
         states, actions = np.divmod(np.arange(mdp.rewards.size), mdp.n_actions)
+        tables, rewards = sparse.csr_matrix(mdp.transition_matrix), mdp.rewards.ravel()
         lost = 1.0 - mdp.row_sums.ravel()
-        lost[lost < 1e-12] = 0.0
-        # It knows no ends: they lead to one state more, which pays nothing.
-        transitions = sparse.hstack([sparse.csr_matrix(mdp.transition_matrix), sparse.csr_matrix(lost[:, None])])
-        last = sparse.csr_matrix(([1.0], ([0], [mdp.n_states])), shape=(1, mdp.n_states + 1))
-        tables = sparse.vstack([transitions, last]).tocsr()
-        pairs = np.append(states, mdp.n_states), np.append(actions, 0)
-        problem = DiscreteDP(np.append(mdp.rewards.ravel(), 0.0), tables, mdp.discount, *pairs)
+        if (lost > 1e-12).any():  # it knows no ends: they lead to one state more, which pays nothing
+            last = sparse.csr_matrix(([1.0], ([0], [mdp.n_states])), shape=(1, mdp.n_states + 1))
+            tables = sparse.vstack([sparse.hstack([tables, sparse.csr_matrix(lost[:, None])]), last]).tocsr()
+            states, actions, rewards = np.append(states, mdp.n_states), np.append(actions, 0), np.append(rewards, 0.0)
+        problem = DiscreteDP(rewards, tables, mdp.discount, states, actions)
         return lambda: problem.solve(method=method, epsilon=TOL, max_iter=100_000, k=20).v[: mdp.n_states]
 
     return prepare
