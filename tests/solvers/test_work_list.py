@@ -141,7 +141,7 @@ def test_chance_is_refused_with_its_place():
 
 def test_it_is_chosen_for_large_mazes_only():
     assert choose_method(maze(120, 0, 0.99))[0] == "work-list"
-    assert choose_method(maze(10, 0, 0.99))[0] == "modified-policy-iteration"
+    assert choose_method(maze(10, 0, 0.99))[0] == "policy-iteration"
     slippery = MDP.from_arrays(np.full((200, 2, 200), 1 / 200), np.ones((200, 2)), 0.99)
     assert choose_method(slippery)[0] == "modified-policy-iteration"
     assert modified_policy_iteration(slippery).converged
