@@ -204,11 +204,12 @@ def test_an_sb3_file_is_refused_until_trusted(hrl, tmp_path):
 
 
 def test_a_full_disk_stops_the_run_in_one_sentence_and_what_was_saved_stays(tmp_path):
-    # RLIMIT_FSIZE makes every file end at 150 kB, which a growing replay memory reaches after some checkpoints.
+    # RLIMIT_FSIZE makes every file end at 500 kB, which a growing replay memory reaches after some 7,000 steps:
+    # many checkpoints, also where each takes long to reach the disk.
     code = (
         "import resource, sys\n"
         "from hamiltonian_rl.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))\n"
         "main()\n"
     )
     arguments = ["train", "--env", "CartPole-v1", "--steps", "20000", "--checkpoint-every", "0.01"]
