@@ -112,9 +112,9 @@ class Agent(ABC):
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
         """Return the best known actions, shape ``(n, ...)``."""
 
-    @abstractmethod
     def _explore(self, observations: np.ndarray) -> np.ndarray:
         """Return the actions to learn from, drawn with ``self._rng``."""
+        return self._sample(observations, self._rng)
 
     def _sample(self, observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Return actions of the stochastic policy, for `predict` with ``deterministic=False``."""

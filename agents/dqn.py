@@ -22,7 +22,7 @@ from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.encoding import observation_encoder
 from hamiltonian_rl.agents.networks import Perceptron, PerceptronSpec
 from hamiltonian_rl.agents.replay import Batch, ReplayBuffer
-from hamiltonian_rl.agents.settings import setting
+from hamiltonian_rl.agents.settings import linear_schedule, setting
 from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import CheckpointError, TrainingError, UsageError
 from hamiltonian_rl.principles.bellman import (
@@ -139,7 +139,9 @@ class DQN(Agent):
     def exploration_rate(self) -> float:
         """Share of random actions now."""
         s = self.settings
-        return _linear(s.exploration_initial_eps, s.exploration_final_eps, self.num_timesteps, s.exploration_steps)
+        return linear_schedule(
+            s.exploration_initial_eps, s.exploration_final_eps, self.num_timesteps, s.exploration_steps
+        )
 
     @property
     def learning_rate(self) -> float:
@@ -147,7 +149,7 @@ class DQN(Agent):
         s = self.settings
         if s.learning_rate_steps == 0:
             return s.learning_rate
-        return _linear(s.learning_rate, s.learning_rate_final, self.num_timesteps, s.learning_rate_steps)
+        return linear_schedule(s.learning_rate, s.learning_rate_final, self.num_timesteps, s.learning_rate_steps)
 
     def q_values(self, observations: np.ndarray) -> np.ndarray:
         """Return Q(s, ·) of the greedy policy's network, in units of the reward, shape ``(..., A)``."""
@@ -296,7 +298,3 @@ class DQN(Agent):
 
     def _to_numpy(self, array: Array) -> np.ndarray:
         return array if isinstance(array, np.ndarray) else array.cpu().numpy()
-
-
-def _linear(start: float, end: float, step: int, steps: int) -> float:
-    return end if step >= steps else start + (end - start) * step / steps

@@ -10,12 +10,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from scipy import sparse
-from scipy.sparse import linalg
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.solvers import policy_iteration
+from hamiltonian_rl.solvers import policy_iteration, policy_value
 from hamiltonian_rl.tracking.logger import Logger
 
 # What these do leaves observations, actions, rewards and transitions as the table has them. Monitor is SB3's.
@@ -69,25 +67,6 @@ def _check_unaltered(env: gym.Env) -> None:
                 "Give the environment without it."
             )
         env = env.env
-
-
-def policy_value(mdp: MDP, policy: np.ndarray) -> np.ndarray:
-    """Return ``V_π``, the solution of ``(I - γ P_π) V = r_π``, shape ``(S,)``.
-
-    Args:
-        mdp: The process, discount below one.
-        policy: An action a state, shape ``(S,)``.
-
-    Example:
-        >>> mdp = MDP.from_arrays([[0, 1], [1, -1]], [[1.0, 0.0], [2.0, 5.0]], discount=0.5)
-        >>> policy_value(mdp, np.array([0, 1])).tolist()  # 1 / (1 - 0.5) for staying, 5 for leaving
-        [2.0, 5.0]
-    """
-    states = np.arange(mdp.n_states)
-    matrix = mdp.transition_matrix[states * mdp.n_actions + policy]
-    system = sparse.eye_array(mdp.n_states, format="csc") - mdp.discount * sparse.csc_array(matrix)
-    value: np.ndarray = linalg.spsolve(system, mdp.rewards[states, policy])
-    return value
 
 
 class Optimality:

@@ -46,9 +46,6 @@ class PolicyIteration(Agent):
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
         return self.plan.actions(observations)
 
-    def _explore(self, observations: np.ndarray) -> np.ndarray:
-        return self.plan.actions(observations)
-
     def _log(self) -> None:
         self.plan.record(self.logger, self.env)
 

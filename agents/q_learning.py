@@ -79,9 +79,6 @@ class QLearning(Agent):
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
         return self.table.greedy(observations)
 
-    def _explore(self, observations: np.ndarray) -> np.ndarray:
-        return self.table.epsilon_greedy(observations, self.exploration_rate, self._rng)
-
     def _sample(self, observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         return self.table.epsilon_greedy(observations, self.exploration_rate, generator)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from hamiltonian_rl.agents.settings import setting
+from hamiltonian_rl.agents.settings import linear_schedule, setting
 from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import CheckpointError, TrainingError, UsageError
 
@@ -43,8 +43,7 @@ class TableSettings:
 
     def exploration_rate(self, step: int) -> float:
         """Return the share of random actions after ``step`` environment steps."""
-        start, end = self.exploration_initial_eps, self.exploration_final_eps
-        return end if step >= self.exploration_steps else start + (end - start) * step / self.exploration_steps
+        return linear_schedule(self.exploration_initial_eps, self.exploration_final_eps, step, self.exploration_steps)
 
 
 class Sample(NamedTuple):

@@ -31,9 +31,6 @@ class RandomAgent(Agent):
     def _build(self) -> None:
         self._space = self.action_space
 
-    def _explore(self, observations: np.ndarray) -> np.ndarray:
-        return self._sample(observations, self._rng)
-
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
         return self._sample(observations, self._predict_rng)
 

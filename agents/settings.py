@@ -144,3 +144,13 @@ def _check_bounds(owner: str, name: str, value: Any, metadata: Mapping[str, Any]
         for rule, holds in rules.items():
             if not holds:
                 raise UsageError(f"{owner}: {name} = {item} is out of range; expected {rule}.")
+
+
+def linear_schedule(start: float, end: float, step: int, steps: int) -> float:
+    """Return the value at a step of a schedule that goes from start to end within so many steps, and stays there.
+
+    Example:
+        >>> [linear_schedule(1.0, 0.0, step, 4) for step in (0, 1, 4, 9)]
+        [1.0, 0.75, 0.0, 0.0]
+    """
+    return end if step >= steps else start + (end - start) * step / steps

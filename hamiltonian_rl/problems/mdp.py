@@ -197,6 +197,15 @@ class MDP:
         possible: np.ndarray = available & (self.probabilities > 0)
         return possible
 
+    def under(self, policy: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
+        """Return the Markov chain of a policy: ``r_π``, shape ``(S,)``, and the sparse ``P_π``, shape ``(S, S)``.
+
+        Args:
+            policy: An action a state, shape ``(S,)``.
+        """
+        states = np.arange(self.n_states)
+        return self.rewards[states, policy], self.transition_matrix[states * self.n_actions + policy]
+
     def finite_horizon(self, n_steps: int | None) -> MDP:
         """Return the same process cut off after ``n_steps`` (None: never)."""
         return dataclasses.replace(self, horizon=n_steps)

@@ -19,6 +19,7 @@ from hamiltonian_rl.solvers.policy_iteration import (
     inexact_policy_iteration,
     modified_policy_iteration,
     policy_iteration,
+    policy_value,
 )
 from hamiltonian_rl.solvers.solve import METHODS, choose_method, solve
 from hamiltonian_rl.solvers.undiscounted import undiscounted
@@ -36,6 +37,7 @@ __all__ = [
     "linear_program",
     "modified_policy_iteration",
     "policy_iteration",
+    "policy_value",
     "solve",
     "undiscounted",
     "value_iteration",

@@ -27,6 +27,24 @@ from hamiltonian_rl.solvers.sweeper import UNIT, Sweeper, check_count
 EVALUATED = 0.01  # share of the first change's span at which a policy has been swept enough
 
 
+def policy_value(mdp: MDP, policy: np.ndarray) -> np.ndarray:
+    """Return ``V_π``, the solution of ``(I - γ P_π) V = r_π``, shape ``(S,)``.
+
+    Args:
+        mdp: The process, discount below one.
+        policy: An action a state, shape ``(S,)``.
+
+    Example:
+        >>> mdp = MDP.from_arrays([[0, 1], [1, -1]], [[1.0, 0.0], [2.0, 5.0]], discount=0.5)
+        >>> policy_value(mdp, np.array([0, 1])).tolist()  # 1 / (1 - 0.5) for staying, 5 for leaving
+        [2.0, 5.0]
+    """
+    rewards, matrix = mdp.under(policy)
+    system = sparse.eye_array(mdp.n_states, format="csc") - mdp.discount * sparse.csc_array(matrix)
+    value: np.ndarray = linalg.spsolve(system, rewards)
+    return value
+
+
 def modified_policy_iteration(
     mdp: MDP,
     *,
@@ -133,9 +151,7 @@ def policy_iteration(
             keeps = np.take_along_axis(q, kept[:, None].astype(int), axis=1)[:, 0] >= q.max(axis=1) - noise
             policy = np.where(keeps, kept, policy)
         kept = policy.copy()
-        rewards, matrix = sweeper.under(kept)
-        system = sparse.eye_array(mdp.n_states, format="csc") - mdp.discount * sparse.csc_array(matrix)
-        return linalg.spsolve(system, rewards), backed_up
+        return policy_value(mdp, kept), backed_up
 
     return sweep_to_bounds(
         sweeper,
@@ -176,7 +192,7 @@ def inexact_policy_iteration(
     def improve(
         value: np.ndarray, backed_up: np.ndarray, policy: np.ndarray, down: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        rewards, matrix = sweeper.under(policy)
+        rewards, matrix = mdp.under(policy)
         system = linalg.LinearOperator(
             matrix.shape, matvec=lambda x: x - mdp.discount * (matrix @ x), dtype=np.dtype(float)
         )

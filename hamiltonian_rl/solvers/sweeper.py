@@ -86,7 +86,7 @@ class Sweeper:
         """
         if self.compiled:
             return self._compiled_policy_sweep(policy)
-        rewards, matrix = self.under(policy)
+        rewards, matrix = self.mdp.under(policy)
 
         def sweep(value: np.ndarray, out: np.ndarray) -> tuple[float, float]:
             out[...] = rewards + self.mdp.discount * (matrix @ value)
@@ -129,12 +129,6 @@ class Sweeper:
         if self._room is None or len(self._room[1]) < entries:
             self._room = np.empty(self.mdp.n_states), np.empty(entries, np.int32), np.empty(entries)
         return self._room
-
-    def under(self, policy: np.ndarray) -> tuple[np.ndarray, Any]:
-        """Return ``r_π``, shape ``(S,)``, and the sparse ``P_π``, shape ``(S, S)``."""
-        states = np.arange(self.mdp.n_states)
-        rows = states * self.mdp.n_actions + policy
-        return self.mdp.rewards[states, policy], self.mdp.transition_matrix[rows]
 
     def certify(self, value: np.ndarray, backed_up: np.ndarray, policy: np.ndarray) -> tuple[float, float, float]:
         """Back up, and return the shifts that bound V* around TV, and the part of their distance that is rounding.
@@ -182,17 +176,26 @@ def check_count(count: Any, name: str, *, least: int) -> None:
         raise UsageError(f"{name} = {count!r}; expected a whole number from {least} up.")
 
 
-def check_discounted(mdp: MDP) -> None:
-    """Check what methods need that find one value for all times.
+def check_endless(mdp: MDP) -> None:
+    """Check that there is one value for all times.
 
     Raises:
-        UsageError: If the MDP has a horizon, or no discount.
+        UsageError: If the MDP has a horizon.
     """
     if mdp.horizon is not None:
         raise UsageError(
             f"This MDP ends after {mdp.horizon} steps, so that its optimum depends on the step. "
             "Take backward_induction, or mdp.finite_horizon(None) for the optimum without a limit."
         )
+
+
+def check_discounted(mdp: MDP) -> None:
+    """Check what methods need that rest on the discount.
+
+    Raises:
+        UsageError: If the MDP has a horizon, or no discount, or rewards that add up to more than fits.
+    """
+    check_endless(mdp)
     if mdp.discount == 1.0:
         raise UsageError(
             "discount = 1 without a horizon: the value may be infinite. Take undiscounted, which finds out, or give a "

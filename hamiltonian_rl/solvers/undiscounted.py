@@ -16,6 +16,7 @@ from hamiltonian_rl.solvers.component_gains import component_gains
 from hamiltonian_rl.solvers.end_components import collapse, end_components, expand, rows_towards
 from hamiltonian_rl.solvers.loops import Progress, check_tol
 from hamiltonian_rl.solvers.row_process import RowProcess
+from hamiltonian_rl.solvers.sweeper import check_endless
 from hamiltonian_rl.solvers.total_reward import solve_total_reward
 
 MEAN_SWEEPS = 20_000  # to tell the sign of a component's mean reward
@@ -66,11 +67,7 @@ def undiscounted(
 
 def _check_undiscounted(mdp: MDP) -> None:
     """Check that there is neither a horizon nor a discount."""
-    if mdp.horizon is not None:
-        raise UsageError(
-            f"This MDP ends after {mdp.horizon} steps, so that its optimum depends on the step. "
-            "Take backward_induction, or mdp.finite_horizon(None) for the optimum without a limit."
-        )
+    check_endless(mdp)
     if mdp.discount != 1.0:
         raise UsageError(
             f"discount = {mdp.discount:g}; expected 1. Take modified_policy_iteration, or mdp.with_discount(1.0)."
