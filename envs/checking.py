@@ -72,7 +72,7 @@ def _blame(env: Any, call: str) -> Iterator[None]:
     try:
         yield
     except EnvironmentContractError as error:
-        raise EnvironmentContractError(f"{env_name(env)}.{call}() {error}.") from None
+        raise EnvironmentContractError(f"{env_name(env)}.{call}() {str(error).rstrip('.')}.") from None
     except (Exception, SystemExit) as error:
         raise EnvironmentContractError(
             f"{env_name(env)}.{call}() raised {type(error).__name__}: {error}. "

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from hamiltonian_rl.envs.integration import runge_kutta_step
 from hamiltonian_rl.problems import ControlProblem
 
 
@@ -28,6 +29,8 @@ class Pendulum(ControlProblem):
     action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float64)
     horizon = 200
     periodic = (True, False)
+    start, spread = (0.0, 0.0), (math.pi, 1.0)
+    state_names = ("angle (rad)", "angular velocity (rad/s)")
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """Semi-implicit Euler of ``θ'' = 3g/(2l) sin θ + 3/(m l²) u`` with g = 10, l = m = 1, 0.05 s."""
@@ -43,10 +46,6 @@ class Pendulum(ControlProblem):
         angle = (angle + math.pi) % (2.0 * math.pi) - math.pi
         return -(angle**2 + 0.1 * velocity**2 + 0.001 * torque**2)
 
-    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
-        """Any angle, velocity within 1 rad/s."""
-        return generator.uniform([-np.pi, -1.0], [np.pi, 1.0], (n, 2))
-
     def observation(self, state: torch.Tensor) -> torch.Tensor:
         """(cos θ, sin θ, θ')."""
         angle, velocity = state.unbind(-1)
@@ -59,6 +58,8 @@ class MountainCar(ControlProblem):
     state_space = gym.spaces.Box(np.array([-1.2, -0.07]), np.array([0.6, 0.07]), dtype=np.float64)
     action_space = gym.spaces.Discrete(3)
     horizon = 200
+    start, spread = (-0.5, 0.0), (0.1, 0.0)
+    state_names = ("position", "velocity")
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """`car_step` with the push ``0.001 (a - 1)``."""
@@ -72,10 +73,6 @@ class MountainCar(ControlProblem):
         """At the flag or beyond, not moving back."""
         return (state[..., 0] >= 0.5) & (state[..., 1] >= 0.0)
 
-    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
-        """At rest between -0.6 and -0.4."""
-        return np.stack([generator.uniform(-0.6, -0.4, n), np.zeros(n)], axis=-1)
-
 
 class ContinuousMountainCar(ControlProblem):
     """MountainCarContinuous-v0: the same car, pushed by a force in [-1, 1]; 100 at the flag, minus its cost."""
@@ -83,6 +80,7 @@ class ContinuousMountainCar(ControlProblem):
     state_space = MountainCar.state_space
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
     horizon = 999
+    start, spread, state_names = MountainCar.start, MountainCar.spread, MountainCar.state_names
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """`car_step` with the push ``0.0015 a``."""
@@ -96,10 +94,6 @@ class ContinuousMountainCar(ControlProblem):
     def terminated(self, state: torch.Tensor) -> torch.Tensor:
         """At the flag or beyond, not moving back."""
         return (state[..., 0] >= 0.45) & (state[..., 1] >= 0.0)
-
-    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
-        """At rest between -0.6 and -0.4."""
-        return np.stack([generator.uniform(-0.6, -0.4, n), np.zeros(n)], axis=-1)
 
 
 def car_step(state: torch.Tensor, push: torch.Tensor) -> torch.Tensor:
@@ -125,6 +119,9 @@ class CartPole(ControlProblem):
     )
     action_space = gym.spaces.Discrete(2)
     horizon = 500
+    start, spread = (0.0, 0.0, 0.0, 0.0), (0.05, 0.05, 0.05, 0.05)
+    state_names = ("position (m)", "velocity (m/s)", "angle (rad)", "angular velocity (rad/s)")
+    phase_plane = (2, 3)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """Explicit Euler of Barto, Sutton and Anderson (1983): pole 0.1 kg, half length 0.5 m, cart 1 kg, 0.02 s."""
@@ -138,22 +135,102 @@ class CartPole(ControlProblem):
         """Off the track (2.4 m) or beyond 12 degrees."""
         return (state[..., 0].abs() > 2.4) | (state[..., 2].abs() > 12 * math.pi / 180)
 
-    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
-        """All four within ±0.05."""
-        return generator.uniform(-0.05, 0.05, (n, 4))
 
+def cart_pole_step(
+    state: torch.Tensor,
+    force: torch.Tensor,
+    *,
+    gravity: float = 9.8,
+    cart_mass: float = 1.0,
+    pole_mass: float = 0.1,
+    half_length: float = 0.5,
+    time_step: float = 0.02,
+) -> torch.Tensor:
+    """Return the state of a cart and pole one explicit Euler step later (Barto, Sutton and Anderson 1983).
 
-def cart_pole_step(state: torch.Tensor, force: torch.Tensor) -> torch.Tensor:
-    """Return the state of a cart and pole 0.02 s later, under a force in N; shapes ``(..., 4)`` and ``(...)``."""
+    Args:
+        state: Position, velocity, angle (0 upright) and angular velocity, shape ``(..., 4)``.
+        force: On the cart, in N, shape ``(...)``.
+        gravity: In m/s².
+        cart_mass: In kg.
+        pole_mass: In kg.
+        half_length: Of the pole, in m.
+        time_step: In s.
+    """
     position, velocity, angle, rotation = state.unbind(-1)
     sine, cosine = angle.sin(), angle.cos()
-    push = (force + 0.05 * rotation**2 * sine) / 1.1
-    spin = (9.8 * sine - cosine * push) / (0.5 * (4.0 / 3.0 - 0.1 * cosine**2 / 1.1))
-    acceleration = push - 0.05 * spin * cosine / 1.1
+    mass, moment = cart_mass + pole_mass, pole_mass * half_length
+    push = (force + moment * rotation**2 * sine) / mass
+    spin = (gravity * sine - cosine * push) / (half_length * (4.0 / 3.0 - pole_mass * cosine**2 / mass))
+    acceleration = push - moment * spin * cosine / mass
     moved = [
-        position + 0.02 * velocity,
-        velocity + 0.02 * acceleration,
-        angle + 0.02 * rotation,
-        rotation + 0.02 * spin,
+        position + time_step * velocity,
+        velocity + time_step * acceleration,
+        angle + time_step * rotation,
+        rotation + time_step * spin,
     ]
     return torch.stack(moved, -1)
+
+
+class Acrobot(ControlProblem):
+    """Acrobot-v1: state (θ₁ from hanging, θ₂ from the first link, both velocities), torques -1, 0, 1 at the elbow."""
+
+    state_space = gym.spaces.Box(
+        np.array([-np.pi, -np.pi, -4 * np.pi, -9 * np.pi]),
+        np.array([np.pi, np.pi, 4 * np.pi, 9 * np.pi]),
+        dtype=np.float64,
+    )
+    action_space = gym.spaces.Discrete(3)
+    horizon = 500
+    periodic = (True, True, False, False)
+    start, spread = (0.0, 0.0, 0.0, 0.0), (0.1, 0.1, 0.1, 0.1)
+    state_names = ("θ₁ (rad)", "θ₂ (rad)", "θ₁' (rad/s)", "θ₂' (rad/s)")
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """Runge-Kutta over 0.2 s, angles wrapped to ±π, velocities clipped to ±4π and ±9π rad/s."""
+        torque = action - 1.0
+        moved = runge_kutta_step(lambda state: acrobot_derivative(state, torque), state, 0.2)
+        first, second, first_rate, second_rate = moved.unbind(-1)
+        return torch.stack(
+            [
+                (first + math.pi) % (2.0 * math.pi) - math.pi,
+                (second + math.pi) % (2.0 * math.pi) - math.pi,
+                first_rate.clamp(-4.0 * math.pi, 4.0 * math.pi),
+                second_rate.clamp(-9.0 * math.pi, 9.0 * math.pi),
+            ],
+            -1,
+        )
+
+    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """Minus one, and zero for the step that reaches the height."""
+        return self.terminated(self.dynamics(state, action, step)) * 1.0 - 1.0
+
+    def terminated(self, state: torch.Tensor) -> torch.Tensor:
+        """The tip is more than one link's length above the axis: ``-cos θ₁ - cos(θ₁ + θ₂) > 1``."""
+        first, second = state[..., 0], state[..., 1]
+        return -first.cos() - (first + second).cos() > 1.0
+
+    def observation(self, state: torch.Tensor) -> torch.Tensor:
+        """(cos θ₁, sin θ₁, cos θ₂, sin θ₂, θ₁', θ₂')."""
+        first, second, first_rate, second_rate = state.unbind(-1)
+        return torch.stack([first.cos(), first.sin(), second.cos(), second.sin(), first_rate, second_rate], -1)
+
+
+def acrobot_derivative(state: torch.Tensor, torque: torch.Tensor) -> torch.Tensor:
+    """Return ``d/dt (θ₁, θ₂, θ₁', θ₂')`` of two links of 1 kg, 1 m and 1 kg m², as in Sutton and Barto's book.
+
+    Args:
+        state: Shape ``(..., 4)``.
+        torque: At the elbow, in N m, shape ``(...)``.
+    """
+    first, second, first_rate, second_rate = state.unbind(-1)
+    inertia = 3.5 + second.cos()  # 1/4 + (1 + 1/4 + cos θ₂) + 1 + 1
+    coupling = 1.25 + 0.5 * second.cos()
+    sine = second.sin()
+    second_weight = 4.9 * (first + second).sin()
+    weight = 14.7 * first.sin() + second_weight
+    swirl = weight - 0.5 * sine * second_rate**2 - sine * second_rate * first_rate
+    second_force = torque + coupling / inertia * swirl - 0.5 * sine * first_rate**2 - second_weight
+    second_acceleration = second_force / (1.25 - coupling**2 / inertia)
+    first_acceleration = -(coupling * second_acceleration + swirl) / inertia
+    return torch.stack([first_rate, second_rate, first_acceleration, second_acceleration], -1)

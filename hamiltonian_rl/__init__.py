@@ -1,6 +1,7 @@
 """Reinforcement learning where every learned answer stands beside its computed truth.
 
-Importing this package imports nothing heavy; agents and environments are loaded when they are named.
+Importing this package imports nothing heavy; agents and environments are loaded when they are named. Its own
+environments, `hrl/...`, are registered with Gymnasium as soon as both are imported, in either order.
 
 Example:
     >>> import gymnasium as gym
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hamiltonian_rl.registry import register_once_gymnasium_is_there
+
 __version__ = "0.1.0"
 
 
@@ -22,3 +25,6 @@ def __getattr__(name: str) -> Any:
 
         return problem
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+register_once_gymnasium_is_there()

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 class ControlProblem(ABC):
     """Maximise ``Σ_k γ^k r(s_k, a_k, k) + γ^N h(s_N)`` subject to ``s_{k+1} = f(s_k, a_k, k)`` (Eq. 8-9).
 
+    Optional constraints are ``c(s_k, a_k, k) <= 0`` at each step and ``c_N(s_N) = 0`` at the end.
+
     A subclass sets the attributes and writes `dynamics` and `reward` with torch operations, batched over
-    leading dimensions and differentiable: the derivatives come from them.
+    leading dimensions and differentiable: the derivatives come from them. They are also traced and mapped, so
+    that they may neither write into a tensor nor branch on its values: `torch.where`, not ``if``. Its
+    parameters (a mass, a matrix) are plain attributes; one replaced by a tensor that requires a gradient gives
+    the derivative with respect to it.
 
     Attributes:
         state_space: A Box of shape ``(n,)``; its bounds limit a grid, and a solver's states where it asks.
@@ -28,6 +33,10 @@ class ControlProblem(ABC):
         horizon: Number of steps N, or None.
         discount: ``γ`` in [0, 1].
         periodic: Which coordinates are angles: their two bounds are the same place; shape ``(n,)``.
+        start: The nominal first state, shape ``(n,)``; empty for none.
+        spread: First states are drawn uniformly within this distance of it, shape ``(n,)``; empty for zero.
+        state_names: Of the coordinates, for pictures; shape ``(n,)`` or empty.
+        phase_plane: The two coordinates that a picture shows.
     """
 
     state_space: gym.spaces.Box
@@ -35,6 +44,10 @@ class ControlProblem(ABC):
     horizon: int | None = None
     discount: float = 1.0
     periodic: tuple[bool, ...] = ()
+    start: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+    state_names: tuple[str, ...] = ()
+    phase_plane: tuple[int, int] = (0, 1)
 
     @abstractmethod
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -56,8 +69,19 @@ class ControlProblem(ABC):
         """Return ``c(s, a, k)``, feasible where ``<= 0``, shape ``(..., C)``; none unless said."""
         return state[..., :0]
 
+    def terminal_constraints(self, state: torch.Tensor) -> torch.Tensor:
+        """Return ``c_N(s_N)``, feasible where ``= 0``, shape ``(..., C_N)``; none unless said."""
+        return state[..., :0]
+
     def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw n first states, shape ``(n, state size)``; uniform in the state space unless said."""
+        """Draw n first states, shape ``(n, state size)``.
+
+        Uniform within ``spread`` of ``start``; in the state space where there is no ``start``.
+        """
+        if len(self.start):
+            center = np.asarray(self.start, float)
+            spread = np.asarray(self.spread, float) if len(self.spread) else np.zeros_like(center)
+            return center + spread * generator.uniform(-1.0, 1.0, (n, *center.shape))
         low, high = self.state_space.low, self.state_space.high
         return generator.uniform(low, high, (n, *low.shape))
 

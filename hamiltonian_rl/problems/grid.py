@@ -148,7 +148,24 @@ class Grid:
             states = torch.as_tensor(self.states)
             return self.problem.terminated(states).numpy(), self.problem.terminal_reward(states).numpy()
 
+    def _check_unconstrained(self) -> None:
+        import torch
+
+        state, action = torch.as_tensor(self.states[:1]), torch.as_tensor(self.actions[:1])
+        with torch.no_grad():
+            numbers = {
+                "constraints": self.problem.constraints(state, action, 0).shape[-1],
+                "terminal_constraints": self.problem.terminal_constraints(state).shape[-1],
+            }
+        for name, number in numbers.items():
+            if number:
+                raise UsageError(
+                    f"The problem has {number} {name}, which a grid cannot keep. State them as a cost in its reward, "
+                    "or solve it by another route."
+                )
+
     def _build(self) -> MDP:
+        self._check_unconstrained()
         successors, rewards, over = self._outcomes(self.states)
         if not (np.isfinite(successors).all() and np.isfinite(rewards).all()):
             bad = ~(np.isfinite(successors).all(axis=-1) & np.isfinite(rewards))

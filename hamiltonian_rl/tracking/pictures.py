@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
@@ -37,3 +38,46 @@ def value_picture(value: np.ndarray, shape: tuple[int, int] | None, signs: np.nd
             color = "black" if value[index] > middle else "white"
             axes.text(column, row, signs[index], ha="center", va="center", color=color)
     return figure
+
+
+def path_picture(
+    path: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray],
+    names: tuple[str, ...],
+    plane: tuple[int, int],
+    title: str,
+) -> Figure:
+    """Draw a path of states in a plane; along the steps where a state is one number.
+
+    Args:
+        path: States so far, shape ``(T, n)``.
+        bounds: Lowest and highest state of a picture, each of shape ``(n,)``; widened to hold the path.
+        names: Of the coordinates, or empty.
+        plane: The two coordinates to show.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes: Any = figure.add_subplot()
+    axes.set_title(title)
+    across, up = plane if path.shape[1] > 1 else (None, 0)
+    x = np.arange(len(path)) if across is None else path[:, across]
+    axes.plot(x, path[:, up], color="tab:blue")
+    axes.plot(x[:1], path[:1, up], "o", color="tab:blue", fillstyle="none", label="start")
+    axes.plot(x[-1:], path[-1:, up], "o", color="tab:orange", label="now")
+    for coordinate, set_limits in ((across, axes.set_xlim), (up, axes.set_ylim)):
+        if coordinate is not None:
+            seen = np.append(path[:, coordinate], [bound[coordinate] for bound in bounds])
+            seen = seen[np.isfinite(seen)]
+            margin = 0.02 * float(np.ptp(seen)) or 1.0
+            set_limits(seen.min() - margin, seen.max() + margin)
+    label = dict(enumerate(names)).get
+    axes.set(xlabel="step" if across is None else label(across, f"state {across}"), ylabel=label(up, f"state {up}"))
+    axes.legend(loc="upper right")
+    return figure
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """Return a figure as an array ``(height, width, 3)`` of bytes."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
