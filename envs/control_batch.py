@@ -59,7 +59,7 @@ class ControlBatch:
             if not 0.0 < value < np.inf:
                 raise UsageError(f"{name} = {value!r}; expected a positive, finite number.")
         self.penalty = float(penalty)
-        self.action_space = _finite_space(self.problem.action_space, action_limit)
+        self.action_space, self._bounds = self._spaces(action_limit)
         self.states = np.zeros((n, *self.problem.state_space.shape))
         self.steps = np.zeros(n, np.int64)
         first = torch.as_tensor(self.problem.initial_states(1, np.random.default_rng(0)))
@@ -127,6 +127,14 @@ class ControlBatch:
             seen: np.ndarray = self.problem.observation(torch.as_tensor(self.states)).numpy().astype(np.float32)
         return seen
 
+    def _spaces(self, limit: float) -> tuple[gym.spaces.Box | gym.spaces.Discrete, tuple[Any, ...]]:
+        """Return the action space of agents, in single precision as they want it, and the bounds of a Box."""
+        space = self.problem.action_space
+        if isinstance(space, gym.spaces.Discrete):
+            return gym.spaces.Discrete(int(space.n), start=int(space.start)), ()
+        low, high = _finite_bounds(space, limit)
+        return gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32), (low, high)
+
     def _transition(self, states: np.ndarray, actions: np.ndarray, step: int) -> tuple[np.ndarray, ...]:
         state, action = torch.as_tensor(states), self._as_tensor(actions)
         count = len(states)
@@ -155,9 +163,7 @@ class ControlBatch:
             return array.astype(np.int64)
         if np.isnan(array).any():
             raise UsageError(f"The action is {actions!r}; expected numbers, and NaN is none.")
-        low, high = self.problem.action_space.low, self.problem.action_space.high  # type: ignore[union-attr]
-        # Both bounds: the environment's are in single precision, and the problem's may be infinite.
-        clipped: np.ndarray = array.astype(float).clip(space.low, space.high).clip(low, high)
+        clipped: np.ndarray = array.astype(float).clip(*self._bounds)
         return clipped
 
     def _checked(self, what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -219,10 +225,8 @@ def _checked_problem(problem: Any, parameters: Mapping[str, Any]) -> ControlProb
     return problem
 
 
-def _finite_space(space: gym.spaces.Box | gym.spaces.Discrete, limit: float) -> gym.spaces.Box | gym.spaces.Discrete:
-    """Return the action space of an environment: single precision, as agents want it, and with bounds."""
-    if isinstance(space, gym.spaces.Discrete):
-        return gym.spaces.Discrete(int(space.n), start=int(space.start))
-    low = np.where(np.isfinite(space.low), space.low, np.minimum(-limit, space.high - 2 * limit))
-    high = np.where(np.isfinite(space.high), space.high, np.maximum(limit, low + 2 * limit))
-    return gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+def _finite_bounds(space: gym.spaces.Box, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of actions, in double precision, with others where there are none."""
+    low = np.where(np.isfinite(space.low), space.low, np.minimum(-limit, space.high - 2.0 * limit))
+    high = np.where(np.isfinite(space.high), space.high, np.maximum(limit, low + 2.0 * limit))
+    return low, high

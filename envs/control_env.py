@@ -50,7 +50,7 @@ class ControlEnv(gym.Env[np.ndarray, Any]):
         render_mode: str | None = None,
         *,
         penalty: float = 100.0,
-        action_limit: float = 10.0,
+        action_limit: float = 20.0,
         **parameters: Any,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):

@@ -40,7 +40,7 @@ class ControlVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         max_episode_steps: int | None = None,
         *,
         penalty: float = 100.0,
-        action_limit: float = 10.0,
+        action_limit: float = 20.0,
         **parameters: Any,
     ) -> None:
         self.metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}

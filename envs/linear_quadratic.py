@@ -68,6 +68,7 @@ class LinearQuadratic(ControlProblem):
         self.state_space = gym.spaces.Box(-10.0, 10.0, (n,), np.float64)
         self.action_space = gym.spaces.Box(-action_bound, action_bound, (m,), np.float64)
         self.start, self.spread = (1.0, *[0.0] * (n - 1)), (2.0,) * n
+        self.state_names = tuple(f"s_{index}" for index in range(n))
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """``A s + B a``."""

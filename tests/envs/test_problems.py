@@ -6,14 +6,15 @@ import pytest
 import torch
 
 import hamiltonian_rl
-from hamiltonian_rl.envs.problems import PROBLEMS
 from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.registry import PROBLEMS
 
+THEIRS = sorted(env_id for env_id in PROBLEMS if not env_id.startswith("hrl/"))
 # MountainCarContinuous-v0 keeps its state in single precision: one rounding of a position of about one.
 ROUNDING = {"MountainCarContinuous-v0": 1e-7}
 
 
-@pytest.mark.parametrize("env_id", sorted(PROBLEMS))
+@pytest.mark.parametrize("env_id", THEIRS)
 def test_problem_and_environment_agree_step_for_step(env_id):
     env, problem = gym.make(env_id), hamiltonian_rl.problem(env_id)
     assert problem.horizon == env.spec.max_episode_steps
@@ -41,6 +42,33 @@ def test_problem_and_environment_agree_step_for_step(env_id):
     assert env_id != "CartPole-v1" or ends == 40
 
 
+@pytest.mark.parametrize("env_id", THEIRS)
+def test_problem_and_environment_agree_from_anywhere(env_id):
+    """Random walks see little of the state space: neither flags nor walls, nor the fastest wrapping or clipping."""
+    env, problem = gym.make(env_id).unwrapped, hamiltonian_rl.problem(env_id)
+    env.reset(seed=0)
+    env.action_space.seed(1)
+    low, high = problem.state_space.low, problem.state_space.high
+    states = np.random.default_rng(0).uniform(low, high, (2000, len(low)))
+    states = states.astype(np.float32).astype(float)  # as MountainCarContinuous-v0 rounds them itself
+    ends = []
+    for state in states:
+        env.state, env.steps_beyond_terminated = state.copy(), None
+        action = env.action_space.sample()
+        if isinstance(env.action_space, gym.spaces.Box):
+            action = 1.5 * action.astype(float)  # also beyond the bounds
+        observation, reward, terminated, _, _ = env.step(action)
+        arguments = torch.as_tensor(state), torch.as_tensor(np.asarray(action, float))
+        after = problem.dynamics(*arguments, 0)
+        # Bounds of single precision differ from ours by 1e-7 of theirs.
+        np.testing.assert_allclose(after, env.state, rtol=0, atol=max(ROUNDING.get(env_id, 0), 1e-12))
+        assert problem.reward(*arguments, 0).item() == pytest.approx(reward, abs=1e-11)
+        assert problem.terminated(after).item() == terminated
+        np.testing.assert_allclose(problem.observation(after), observation, rtol=1e-6, atol=1e-6)
+        ends.append(terminated)
+    assert env_id == "Pendulum-v1" or 20 < sum(ends) < 1980
+
+
 @pytest.mark.parametrize(("env_id", "action"), [("MountainCar-v0", 2), ("MountainCarContinuous-v0", [1.0])])
 def test_flag_and_left_wall_are_where_gymnasium_has_them(env_id, action):
     """Random walks never see them, so start there."""
@@ -56,7 +84,7 @@ def test_flag_and_left_wall_are_where_gymnasium_has_them(env_id, action):
         assert problem.reward(*arguments, 0).item() == pytest.approx(reward, abs=1e-12)
 
 
-@pytest.mark.parametrize("env_id", sorted(PROBLEMS))
+@pytest.mark.parametrize("env_id", THEIRS)
 def test_batches_are_states_side_by_side_and_derivatives_exist(env_id):
     problem = hamiltonian_rl.problem(env_id)
     generator = np.random.default_rng(0)
@@ -73,7 +101,7 @@ def test_batches_are_states_side_by_side_and_derivatives_exist(env_id):
 
 
 def test_first_states_are_drawn_where_gymnasium_draws_them():
-    for env_id in PROBLEMS:
+    for env_id in THEIRS:
         env, problem = gym.make(env_id), hamiltonian_rl.problem(env_id)
         theirs = []
         for seed in range(300):
@@ -88,3 +116,10 @@ def test_first_states_are_drawn_where_gymnasium_draws_them():
 def test_unknown_problem_is_named():
     with pytest.raises(UsageError, match='Did you mean "Pendulum-v1"'):
         hamiltonian_rl.problem("Pendulum-v0")
+
+
+def test_unknown_parameter_is_named():
+    with pytest.raises(UsageError, match=r'hrl/Quadrotor-v0 has no parameter "maas"\. Did you mean "mass"'):
+        hamiltonian_rl.problem("hrl/Quadrotor-v0", maas=1.0)
+    with pytest.raises(UsageError, match='Pendulum-v1 has no parameter "mass"'):
+        hamiltonian_rl.problem("Pendulum-v1", mass=1.0)

@@ -47,6 +47,22 @@ def test_value_approaches_the_closed_form_with_the_square_of_the_spacing():
         assert 1.8 < np.log2(coarse / fine) < 2.2
 
 
+class Walled(Regulator):
+    def constraints(self, state, action, step):
+        return state - 0.5
+
+
+class Aimed(Regulator):
+    def terminal_constraints(self, state):
+        return state
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Walled, "1 constraints"), (Aimed, "1 terminal_constraints")])
+def test_constraints_are_refused_not_ignored(kind, name):
+    with pytest.raises(UsageError, match=f"The problem has {name}, which a grid cannot keep"):
+        Grid(kind(), (5,), n_actions=3)
+
+
 def test_rows_are_distributions_and_interpolation_is_exact_for_multilinear_functions():
     grid = Grid(hamiltonian_rl.problem("MountainCar-v0"), (13, 17))
     generator = np.random.default_rng(0)
