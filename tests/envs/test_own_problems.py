@@ -82,6 +82,30 @@ def test_least_energy_to_rest_is_six_over_one_minus_one_over_n_squared(n):
     assert value.item() == pytest.approx(-6.0 / (1.0 - 1.0 / n**2), rel=1e-12)
 
 
+def test_the_least_bounded_energy_is_the_closed_form_up_to_the_square_of_the_step():
+    """In continuous time the force saturates at ±b outside the middle 2δ, δ² = 3 (1/4 - 1/b), and is linear within."""
+    n, b = 50, 5.0
+    problem = hamiltonian_rl.problem("hrl/BoundedDoubleIntegrator-v0", horizon=n)
+    assert problem.action_space == gym.spaces.Box(-b, b, (1,), np.float64)
+    time = (np.arange(n) + 0.5) / n - 0.5
+    effect = np.stack(
+        [-time / n, np.full(n, 1.0 / n)]
+    )  # on the last position, of forces that sum to zero, and velocity
+    found = scipy.optimize.minimize(
+        lambda u: 0.5 * (u @ u) / n,
+        -12.0 * time,
+        jac=lambda u: u / n,
+        method="SLSQP",
+        bounds=[(-b, b)] * n,
+        constraints={"type": "eq", "fun": lambda u: effect @ u - [1.0, 0.0], "jac": lambda u: effect},
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    value, end = rollout(problem, problem.start, tensor(found.x)[:, None])
+    np.testing.assert_allclose(end, 0.0, atol=1e-8)
+    width = math.sqrt(3.0 * (0.25 - 1.0 / b))
+    assert -value.item() == pytest.approx(b**2 * (0.5 - 2.0 * width / 3.0), rel=3 / n**2)
+
+
 @pytest.mark.parametrize(("limit", "optimum"), [(1 / 9, 4.0), (0.1, 4.0 / 0.9), (0.2, 2.24), (0.3, 2.0)])
 def test_bryson_denhams_optimum_is_the_textbooks_up_to_the_square_of_the_step(limit, optimum):
     n = 40
@@ -200,6 +224,10 @@ def test_swing_up_steps_as_cart_pole_does_and_costs_nothing_at_rest_upright():
     hanging = tensor([0.0, 0.0, math.pi, 0.0])
     assert problem.reward(hanging, tensor([10.0]), 0).item() == pytest.approx(-0.082)
     assert problem.terminal_reward(hanging).item() == pytest.approx(-200.0)
+    # Upright but moving: 0.02 (0.1 * 1 + 0.01 * 4 + 0.01 * 9), and 50 (0.1 * 9 + 0.5 * 1 + 0.1 * 4).
+    moving = tensor([1.0, 2.0, 0.0, 3.0])
+    assert problem.reward(moving, tensor([0.0]), 0).item() == pytest.approx(-0.0046)
+    assert problem.terminal_reward(moving).item() == pytest.approx(-90.0)
 
 
 def test_the_quadrotor_hovers_at_half_its_weight_a_side_and_follows_newton_to_first_order():
