@@ -42,3 +42,22 @@ def costate_equation(hamiltonian_value: torch.Tensor, state: torch.Tensor) -> to
     """
     (gradient,) = torch.autograd.grad(hamiltonian_value.sum(), state)
     return gradient
+
+
+def projected_stationarity(
+    action: torch.Tensor, slope: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+) -> torch.Tensor:
+    """Return ``clip(a + ∂H/∂a, low, high) - a``, zero where Eq. 15 holds within the bounds; shape ``(..., m)``.
+
+    Args:
+        action: ``(..., m)``.
+        slope: ``∂H/∂a``, shape ``(..., m)``.
+        low: Bounds of the action, ``(m,)``, infinite for none.
+        high: The same.
+
+    Example:
+        >>> at_the_bound, pushing_out = torch.tensor([1.0]), torch.tensor([3.0])
+        >>> projected_stationarity(at_the_bound, pushing_out, torch.tensor([-1.0]), torch.tensor([1.0]))
+        tensor([0.])
+    """
+    return (action + slope).clamp(low, high) - action

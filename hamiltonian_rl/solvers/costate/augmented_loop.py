@@ -1,0 +1,79 @@
+"""The phases of a solve: barrier, exact bounds, and multipliers until the constraints hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate import lanes
+from hamiltonian_rl.solvers.costate.augmented import Augmented
+from hamiltonian_rl.solvers.costate.settings import Settings
+
+FIRST_PENALTY, LARGEST_PENALTY, ROUNDS = 10.0, 1e9, 40
+ENOUGH = 0.25  # a violation that falls to less of itself needs no larger penalty
+
+
+def solve_augmented(
+    problem: ControlProblem, states: np.ndarray, guess: np.ndarray, settings: Settings, solve_phase: Any, barrier: bool
+) -> tuple[Any, Any, np.ndarray]:
+    """Return the paths, the batch with its last multipliers, and the violation of the constraints."""
+    augmented = Augmented(problem)
+    count, horizon, _ = guess.shape
+    batch = lanes.Batch(
+        initial=states,
+        guess=guess,
+        weights=np.zeros((count, horizon, augmented.sizes[2])),
+        end_weights=np.zeros((count, augmented.end_sizes[2])),
+        penalty=np.full(count, FIRST_PENALTY),
+    )
+    result = _solve_phases(batch, settings, solve_phase, barrier)
+    if not augmented.sizes[2] and not augmented.end_sizes[2]:
+        return result, batch, np.zeros(count)
+    open_, violation, before = np.full(count, True), np.full(count, np.inf), np.full(count, np.inf)
+    for _ in range(ROUNDS):
+        excess, end = _excess(problem, result)
+        violation = np.where(open_, _violation(batch, excess, end), violation)
+        # With the multipliers of its own last path a path satisfies Eq. 14.
+        pressed = np.maximum(0.0, batch.weights + batch.penalty[:, None, None] * excess)
+        batch.weights[open_] = pressed[open_]
+        batch.end_weights[open_] += (batch.penalty[:, None] * end)[open_]
+        batch.penalty[open_ & (violation > ENOUGH * before)] *= 10.0
+        open_ = open_ & (violation > settings.tol) & np.isfinite(violation) & (batch.penalty < LARGEST_PENALTY)
+        if not open_.any():
+            break
+        before = violation
+        batch.guess[open_] = result.actions[open_]
+        part = _solve_phases(lanes.Batch(*(x[open_] for x in batch)), settings, solve_phase, barrier=False)
+        part = part._replace(iterations=part.iterations + result.iterations[open_])
+        for old, new in zip(result, part, strict=True):
+            old[open_] = new
+    return result, batch, violation
+
+
+def _solve_phases(batch: Any, settings: Settings, solve_phase: Any, barrier: bool) -> Any:
+    iterations = 0
+    if barrier:
+        first = solve_phase("barrier", batch, settings)
+        lost = ~np.isfinite(first.actions).all((1, 2))
+        guess = np.where(lost[:, None, None], batch.guess, first.actions)
+        batch, iterations = batch._replace(guess=guess), first.iterations
+    result = solve_phase("box", batch, settings)
+    return result._replace(iterations=result.iterations + iterations)
+
+
+def _excess(problem: ControlProblem, result: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the constraints of every step ``(B, N, C)`` and of the end ``(B, C')``."""
+    states, actions = torch.as_tensor(result.states), torch.as_tensor(result.actions)
+    with torch.no_grad():
+        steps = [problem.constraints(states[:, k], actions[:, k], k).numpy() for k in range(actions.shape[1])]
+        end = problem.terminal_constraints(states[:, -1]).numpy()
+    return (np.stack(steps, 1) if steps else np.zeros((len(states), 0, 0))), end
+
+
+def _violation(batch: Any, excess: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return the largest violation, of complementarity too: ``max(c, -ν/ρ)`` is zero where ``ν c = 0``."""
+    slack = np.maximum(excess, -batch.weights / batch.penalty[:, None, None])
+    return np.asarray(np.maximum(np.abs(slack).max((1, 2), initial=0.0), np.abs(end).max(1, initial=0.0)))

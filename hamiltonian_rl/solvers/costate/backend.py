@@ -1,0 +1,121 @@
+"""Which code solves: machine code of the problem where it can be traced, torch where it cannot."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from hamiltonian_rl.errors import UsageError, first_line
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate import lanes
+from hamiltonian_rl.solvers.costate.augmented import Augmented
+from hamiltonian_rl.solvers.costate.kernels import compile_kernels
+from hamiltonian_rl.solvers.costate.settings import Settings
+from hamiltonian_rl.solvers.costate.torch_backend import solve_torch
+from hamiltonian_rl.tracing.trace import UntracedOperation
+
+BACKENDS = ("auto", "compiled", "torch")
+
+
+class Phase:
+    """A call ``phase(rule, batch, settings)`` that solves one phase of a batch; `name` says by which code."""
+
+    def __init__(self, name: str, solve: Callable[[str, Any, Settings], Any]) -> None:
+        self.name, self._solve = name, solve
+
+    def __call__(self, rule: str, batch: Any, settings: Settings) -> Any:
+        """Return a `lanes.Result`."""
+        return self._solve(rule, batch, settings)
+
+
+def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, device: str) -> Phase:
+    """Return the back end for a problem; where it cannot be compiled, say so once and take torch.
+
+    Raises:
+        UsageError: The name is unknown; ``"compiled"`` was asked for and cannot be; the problem's functions fail.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f'backend = "{backend}"; expected one of {", ".join(BACKENDS)}.')
+    _try_step(problem, states)
+    if backend != "torch" and device == "cpu":
+        try:
+            return _compiled(problem)
+        except UntracedOperation as error:
+            if backend == "compiled":
+                raise UsageError(f"{first_line(error)} Take backend='torch'.") from error
+            warnings.warn(
+                f"{type(problem).__name__}: {first_line(error)} Solved in torch instead: slower.", stacklevel=3
+            )
+    stepwise = not _takes_all_steps(problem, states)
+    return Phase(
+        "torch",
+        lambda rule, batch, settings: solve_torch(problem, rule, batch, settings, stepwise=stepwise, device=device),
+    )
+
+
+def _compiled(problem: ControlProblem) -> Phase:
+    library = compile_kernels(problem)
+    space: Any = problem.action_space
+    bounds = space.low.astype(np.float64), space.high.astype(np.float64)
+    return Phase(
+        "compiled",
+        lambda rule, batch, settings: lanes.solve_lanes(
+            library, rule, batch, bounds, float(problem.discount), settings
+        ),
+    )
+
+
+def _try_step(problem: ControlProblem, states: np.ndarray) -> None:
+    """Run the problem's functions once on all initial states, and check what they return.
+
+    Raises:
+        UsageError: A function fails, or returns another shape or type.
+    """
+    space: Any = problem.action_space
+    count, n = states.shape
+    state = torch.as_tensor(states)
+    action = torch.as_tensor(np.clip(np.zeros((count, *space.shape)), space.low, space.high))
+    shapes = {"dynamics": (count, n), "reward": (count,), "terminal_reward": (count,)}
+    with torch.no_grad():
+        for name, shape in shapes.items():
+            arguments = (state,) if name == "terminal_reward" else (state, action, 0)
+            try:
+                found = getattr(problem, name)(*arguments)
+            except (TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+                raise UsageError(f"The problem's {name} fails for {count} states: {first_line(error)}") from error
+            if not isinstance(found, torch.Tensor) or tuple(found.shape) != shape:
+                got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+                raise UsageError(f"The problem's {name} returned {got} for {count} states; expected a tensor {shape}.")
+            if found.dtype != torch.float64:
+                raise UsageError(f"The problem's {name} returned {found.dtype} for float64 states; expected float64.")
+
+
+def _takes_all_steps(problem: ControlProblem, states: np.ndarray) -> bool:
+    """Whether the problem's functions take a tensor of steps, and mean the same by it as by whole numbers."""
+    space: Any = problem.action_space
+    horizon = min(problem.horizon or 0, 5)
+    state = torch.as_tensor(states[:1, None]).expand(1, horizon, -1)
+    action = torch.as_tensor(np.clip(np.zeros((1, horizon, *space.shape)), space.low, space.high))
+    augmented = Augmented(problem)
+    weights = torch.zeros(1, horizon, augmented.sizes[2], dtype=torch.float64)
+    penalty = torch.ones(1, horizon, dtype=torch.float64)
+    try:
+        with torch.no_grad():
+            together = augmented.step(state, action, torch.arange(horizon), weights, penalty)  # type: ignore[arg-type]
+            single = [
+                augmented.step(state[:, k], action[:, k], k, weights[:, k], penalty[:, k]) for k in range(horizon)
+            ]
+    except Exception:  # whatever a function does with a tensor that expects a number
+        return False
+    return (
+        all(
+            together[i].shape[:2] == (1, horizon) and torch.equal(together[i], torch.stack([x[i] for x in single], 1))
+            for i in range(2)
+        )
+        if horizon
+        else True
+    )

@@ -1,0 +1,405 @@
+"""The compiled solver: eight problems side by side, each at an iteration of its own.
+
+All eight lanes go through the same machine code (`kernels`): a trial path forward, then the backward pass. What
+differs is kept in numbers: a lane whose trial fails tries a shorter step, one whose model is not concave is
+shifted, one that is done hands its place to the next problem.
+
+Notation as in `kernels`; arrays end with the lanes, ``(..., LANES)``.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from hamiltonian_rl.solvers.costate.settings import Settings
+from hamiltonian_rl.tracing.vector_code import LANES, Library
+
+RUNNING, DONE, STUCK, OUT_OF_ITERATIONS, NOT_FINITE = -1, 0, 1, 2, 3
+
+SUFFICIENT = 1e-4  # least part of the expected gain that a step must bring (Armijo)
+SHORTER = 0.4
+TRIALS = 8
+FIRST_SHIFT, LEAST_SHIFT = 1e-6, 1e-7
+SMALL_GAIN, PATIENCE = 1e-9, 30  # relative gain that counts as none, and how many such in a row end the ascent
+
+Problem = namedtuple("Problem", "backward forward terminal discount low high settings")
+Batch = namedtuple("Batch", "initial guess weights end_weights penalty")
+Result = namedtuple("Result", "states actions costates feedback curvature value residual iterations code")
+Lanes = namedtuple(
+    "Lanes",
+    "states actions d K below above curvature new_states new_actions new_below new_above costates weights "
+    "end_weights penalty l P p value terminal barrier shift growth size step sums trial before stalled iteration owner fresh waiting",
+)
+
+
+@intrinsic
+def _intrinsic_call(context: Any, address: Any, pointers: Any) -> Any:
+    """Call machine code at an address with pointers to doubles."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = ir.PointerType(ir.DoubleType())
+        count = len(signature.args[1])
+        function = builder.inttoptr(arguments[0], ir.PointerType(ir.FunctionType(ir.VoidType(), [pointer] * count)))
+        places = cgutils.unpack_tuple(builder, arguments[1], count)  # type: ignore[no-untyped-call]
+        builder.call(function, [builder.inttoptr(place, pointer) for place in places])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, pointers), generate
+
+
+_call: Any = _intrinsic_call  # numba hides the context from callers, which type checkers cannot know
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(problem: Any, batch: Any, lanes: Any, next_problem: int) -> int:
+    """Give empty lanes the next problems, and return the number of the one after."""
+    barrier, first = problem.settings[3] > 0.0, problem.settings[2]
+    for lane in range(LANES):
+        if lanes.owner[lane] >= 0 or next_problem >= len(batch.initial):
+            continue
+        owner = next_problem
+        next_problem += 1
+        lanes.owner[lane], lanes.fresh[lane], lanes.iteration[lane] = owner, True, 0
+        lanes.shift[lane], lanes.growth[lane], lanes.size[lane], lanes.barrier[lane] = 0.0, 1.0, 0.0, first
+        lanes.before[lane], lanes.stalled[lane] = -np.inf, 0
+        lanes.penalty[lane] = batch.penalty[owner]
+        lanes.end_weights[:, lane] = batch.end_weights[owner]
+        lanes.states[0, :, lane] = batch.initial[owner]
+        for k in range(len(lanes.actions)):
+            lanes.weights[k, :, lane] = batch.weights[owner, k]
+            lanes.states[k + 1, :, lane] = 0.0
+            for i in range(lanes.actions.shape[1]):
+                action, low, high = batch.guess[owner, k, i], problem.low[i], problem.high[i]
+                if barrier:
+                    # A hundredth of the range away from the bounds, where the barrier is tame.
+                    margin = 0.01 * min(high - low, 100.0)
+                    action = min(max(action, low + margin), high - margin)
+                    lanes.below[k, i, lane], lanes.above[k, i, lane] = first / (action - low), first / (high - action)
+                lanes.actions[k, i, lane] = min(max(action, low), high)
+        _forget_step(lanes, lane)
+    return next_problem
+
+
+@numba.njit(cache=True, nogil=True)
+def _forget_step(lanes: Any, lane: int) -> None:
+    for k in range(len(lanes.d)):
+        lanes.d[k, :, lane] = 0.0
+        lanes.K[k, :, lane] = 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _run_forward(problem: Any, lanes: Any) -> None:
+    """Compute the trial path of every lane, with its own step size, and its return."""
+    lanes.trial[0], lanes.trial[1] = 0.0, 1.0
+    lanes.new_states[0] = lanes.states[0]
+    for k in range(len(lanes.actions)):
+        lanes.step[0] = k
+        _call(
+            problem.forward,
+            (
+                lanes.new_states[k].ctypes.data,
+                lanes.step.ctypes.data,
+                lanes.states[k].ctypes.data,
+                lanes.actions[k].ctypes.data,
+                lanes.d[k].ctypes.data,
+                lanes.K[k].ctypes.data,
+                lanes.size.ctypes.data,
+                lanes.trial.ctypes.data,
+                lanes.barrier.ctypes.data,
+                lanes.below[k].ctypes.data,
+                lanes.above[k].ctypes.data,
+                lanes.weights[k].ctypes.data,
+                lanes.penalty.ctypes.data,
+                lanes.new_actions[k].ctypes.data,
+                lanes.new_states[k + 1].ctypes.data,
+                lanes.new_below[k].ctypes.data,
+                lanes.new_above[k].ctypes.data,
+                lanes.trial.ctypes.data,
+            ),
+        )
+    _run_terminal(problem, lanes, lanes.new_states)
+
+
+@numba.njit(cache=True, nogil=True)
+def _run_terminal(problem: Any, lanes: Any, states: Any) -> None:
+    _call(
+        problem.terminal,
+        (
+            states[-1].ctypes.data,
+            lanes.end_weights.ctypes.data,
+            lanes.penalty.ctypes.data,
+            lanes.terminal.ctypes.data,
+            lanes.l.ctypes.data,
+            lanes.P.ctypes.data,
+        ),
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _accepted(lanes: Any, lane: int, value: float) -> bool:
+    """Whether a trial brings its part of the expected gain; near the end, where rounding rules, loses none."""
+    if not np.isfinite(value):
+        return False
+    if lanes.fresh[lane]:
+        return True
+    size = lanes.size[lane]
+    expected = size * lanes.sums[0, lane] + size * size * lanes.sums[1, lane]
+    gain, scale = value - lanes.value[lane], 1.0 + abs(lanes.value[lane])
+    if abs(expected) < 1e-13 * scale:
+        return bool(gain >= -1e-14 * scale)
+    return bool(gain >= SUFFICIENT * max(expected, 0.0))
+
+
+@numba.njit(cache=True, nogil=True)
+def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
+    """Search each lane's line: shorter and shorter steps, then a shift for the next backward pass."""
+    for lane in range(LANES):
+        lanes.waiting[lane] = lanes.owner[lane] >= 0 and (lanes.fresh[lane] or lanes.size[lane] > 0.0)
+    taken = np.zeros(LANES, np.bool_)
+    for _ in range(TRIALS):
+        if not lanes.waiting.any():
+            return
+        _run_forward(problem, lanes)
+        for lane in range(LANES):
+            value = lanes.trial[0, lane] + lanes.trial[1, lane] * lanes.terminal[0, lane]
+            taken[lane] = lanes.waiting[lane] and _accepted(lanes, lane, value)
+            if taken[lane]:
+                lanes.value[lane] = value
+                if not lanes.fresh[lane] and lanes.size[lane] >= 0.5:
+                    lanes.growth[lane] = min(lanes.growth[lane] / 2.0, 0.5)
+                    shift = lanes.shift[lane] * lanes.growth[lane]
+                    lanes.shift[lane] = shift if shift >= LEAST_SHIFT else 0.0
+                lanes.fresh[lane] = lanes.waiting[lane] = False
+            elif lanes.waiting[lane]:
+                lanes.size[lane] *= SHORTER
+                if lanes.fresh[lane]:  # the path that was given leads nowhere finite
+                    result.code[lanes.owner[lane]] = NOT_FINITE
+                    lanes.owner[lane], lanes.waiting[lane] = -1, False
+        _take(lanes, taken)
+    for lane in range(LANES):
+        if lanes.waiting[lane]:
+            _raise_shift(lanes, lane)
+
+
+@numba.njit(cache=True, nogil=True)
+def _take(lanes: Any, taken: Any) -> None:
+    """Make the trial path the path, in the lanes where it was taken."""
+    for k in range(len(lanes.actions)):
+        for i in range(lanes.actions.shape[1]):
+            for lane in range(LANES):
+                if taken[lane]:
+                    lanes.actions[k, i, lane] = lanes.new_actions[k, i, lane]
+                    if lanes.size[lane] > 0.0:  # a path that is only valued anew keeps its duals
+                        lanes.below[k, i, lane] = lanes.new_below[k, i, lane]
+                        lanes.above[k, i, lane] = lanes.new_above[k, i, lane]
+        for i in range(lanes.states.shape[1]):
+            for lane in range(LANES):
+                if taken[lane]:
+                    lanes.states[k + 1, i, lane] = lanes.new_states[k + 1, i, lane]
+
+
+@numba.njit(cache=True, nogil=True)
+def _raise_shift(lanes: Any, lane: int) -> None:
+    """Make the model of a lane more concave (Tassa, Erez and Todorov 2012)."""
+    lanes.growth[lane] = max(lanes.growth[lane] * 2.0, 2.0)
+    lanes.shift[lane] = max(lanes.shift[lane] * lanes.growth[lane], FIRST_SHIFT)
+
+
+@numba.njit(cache=True, nogil=True)
+def _run_backward(problem: Any, lanes: Any) -> None:
+    """Compute costates, the quadratic model of V and the next step, from the end to the beginning."""
+    _run_terminal(problem, lanes, lanes.states)
+    lanes.costates[-1] = lanes.l
+    lanes.p[:] = 0.0
+    lanes.sums[:3] = 0.0
+    lanes.sums[3] = 1.0
+    for k in range(len(lanes.actions) - 1, -1, -1):
+        lanes.step[0] = k
+        _call(
+            problem.backward,
+            (
+                lanes.states[k].ctypes.data,
+                lanes.actions[k].ctypes.data,
+                lanes.step.ctypes.data,
+                lanes.costates[k + 1].ctypes.data,
+                lanes.P.ctypes.data,
+                lanes.p.ctypes.data,
+                lanes.shift.ctypes.data,
+                lanes.sums.ctypes.data,
+                lanes.barrier.ctypes.data,
+                lanes.below[k].ctypes.data,
+                lanes.above[k].ctypes.data,
+                lanes.weights[k].ctypes.data,
+                lanes.penalty.ctypes.data,
+                lanes.costates[k].ctypes.data,
+                lanes.P.ctypes.data,
+                lanes.p.ctypes.data,
+                lanes.d[k].ctypes.data,
+                lanes.K[k].ctypes.data,
+                lanes.curvature[k].ctypes.data,
+                lanes.sums.ctypes.data,
+            ),
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _judge(problem: Any, lanes: Any, lane: int) -> int:
+    """Say how a lane stands after its backward pass, and set its next step."""
+    tolerance, most, _, last_barrier = problem.settings
+    residual = lanes.sums[2, lane]
+    lanes.iteration[lane] += 1
+    if last_barrier > 0.0:
+        barrier = lanes.barrier[lane]
+        if residual < 10.0 * barrier:
+            if barrier <= last_barrier:
+                return DONE
+            lanes.barrier[lane] = max(last_barrier, min(0.2 * barrier, barrier**1.5))
+            lanes.fresh[lane], lanes.size[lane], lanes.shift[lane] = True, 0.0, 0.0
+            lanes.before[lane], lanes.stalled[lane] = -np.inf, 0
+            _forget_step(lanes, lane)
+            return RUNNING if lanes.iteration[lane] < most else OUT_OF_ITERATIONS
+    elif residual < tolerance:
+        return DONE
+    if lanes.iteration[lane] >= most:
+        return OUT_OF_ITERATIONS
+    value = lanes.value[lane]
+    gained = value - lanes.before[lane] > SMALL_GAIN * (1.0 + abs(value))
+    lanes.stalled[lane] = 0 if gained else lanes.stalled[lane] + 1
+    lanes.before[lane] = value
+    if lanes.stalled[lane] >= PATIENCE:
+        return STUCK
+    if lanes.sums[3, lane] < 0.5 or not np.isfinite(lanes.sums[0, lane]):
+        _raise_shift(lanes, lane)
+        lanes.size[lane] = 0.0
+    else:
+        lanes.size[lane] = 1.0
+    return RUNNING
+
+
+@numba.njit(cache=True, nogil=True)
+def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
+    owner = lanes.owner[lane]
+    result.states[owner] = lanes.states[:, :, lane]
+    result.actions[owner] = lanes.actions[:, :, lane]
+    result.costates[owner] = lanes.costates[:, :, lane]
+    result.feedback[owner] = lanes.K[:, :, lane]
+    result.curvature[owner] = lanes.curvature[:, :, lane]
+    result.value[owner], result.residual[owner] = lanes.value[lane], lanes.sums[2, lane]
+    result.iterations[owner], result.code[owner] = lanes.iteration[lane], code
+    lanes.owner[lane] = -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _run(problem: Any, batch: Any, lanes: Any, result: Any) -> None:
+    next_problem = _fill(problem, batch, lanes, 0)
+    while (lanes.owner >= 0).any():
+        _try_paths(problem, lanes, result)
+        _run_backward(problem, lanes)
+        for lane in range(LANES):
+            if lanes.owner[lane] >= 0:
+                code = _judge(problem, lanes, lane)
+                if code != RUNNING:
+                    _hand_over(lanes, lane, result, code)
+        next_problem = _fill(problem, batch, lanes, next_problem)
+
+
+def solve_lanes(
+    library: Library, rule: str, batch: Any, bounds: tuple[np.ndarray, np.ndarray], discount: float, settings: Settings
+) -> Any:
+    """Solve a batch of problems, and return a `Result` of arrays, one entry a problem.
+
+    Args:
+        library: Of `kernels.compile_kernels`.
+        rule: ``"box"`` or ``"barrier"``.
+        batch: Initial states ``(B, n)``, first actions ``(B, N, m)``, multipliers, penalties.
+        bounds: Of the actions, each ``(m,)``.
+        discount: γ.
+        settings: Tolerance, iterations, barrier, threads.
+    """
+    address = library.addresses
+    numbers = (
+        settings.tol,
+        settings.max_iterations,
+        settings.first_barrier,
+        settings.last_barrier if rule == "barrier" else 0.0,
+    )
+    problem = Problem(
+        address[f"{rule}_backward"], address[f"{rule}_forward"], address["terminal"], discount, *bounds, numbers
+    )
+    count, (_, horizon, m), n = len(batch.initial), batch.guess.shape, batch.initial.shape[1]
+    result = Result(
+        states=np.full((count, horizon + 1, n), np.nan),
+        actions=np.full((count, horizon, m), np.nan),
+        costates=np.full((count, horizon + 1, n), np.nan),
+        feedback=np.full((count, horizon, m * n), np.nan),
+        curvature=np.full((count, horizon, m * (m + 1) // 2), np.nan),
+        value=np.full(count, np.nan),
+        residual=np.full(count, np.inf),
+        iterations=np.zeros(count, np.int64),
+        code=np.full(count, RUNNING),
+    )
+    constraints, ends = batch.weights.shape[2], batch.end_weights.shape[1]
+
+    def work(part: slice) -> None:
+        lanes = _new_lanes(horizon, n, m, constraints, ends)
+        _run(problem, Batch(*(x[part] for x in batch)), lanes, Result(*(x[part] for x in result)))
+
+    threads = min(settings.threads, -(-count // LANES))
+    size = -(-count // threads) if count else 1
+    parts = [slice(first, first + size) for first in range(0, count, size)]
+    if len(parts) == 1:
+        work(parts[0])
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(work, parts))
+    return result
+
+
+def _new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any:
+    def zeros(*shape: int) -> np.ndarray:
+        return np.zeros((*shape, LANES))
+
+    return Lanes(
+        states=zeros(horizon + 1, n),
+        actions=zeros(horizon, m),
+        d=zeros(horizon, m),
+        K=zeros(horizon, m * n),
+        below=zeros(horizon, m),
+        above=zeros(horizon, m),
+        curvature=zeros(horizon, m * (m + 1) // 2),
+        new_states=zeros(horizon + 1, n),
+        new_actions=zeros(horizon, m),
+        new_below=zeros(horizon, m),
+        new_above=zeros(horizon, m),
+        costates=zeros(horizon + 1, n),
+        weights=zeros(horizon, constraints),
+        end_weights=zeros(ends),
+        penalty=zeros(),
+        l=zeros(n),
+        P=zeros(n * (n + 1) // 2),
+        p=zeros(n),
+        value=zeros(),
+        terminal=zeros(1),
+        barrier=zeros(),
+        shift=zeros(),
+        growth=zeros() + 1.0,
+        size=zeros(),
+        step=zeros(1),
+        sums=zeros(4),
+        trial=zeros(2),
+        before=zeros(),
+        stalled=np.zeros(LANES, np.int64),
+        iteration=np.zeros(LANES, np.int64),
+        owner=np.full(LANES, -1),
+        fresh=np.zeros(LANES, np.bool_),
+        waiting=np.zeros(LANES, np.bool_),
+    )

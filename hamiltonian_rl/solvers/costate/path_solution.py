@@ -1,0 +1,120 @@
+"""What the costate solver returns: paths, what is certified of each, and a status that is true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+from hamiltonian_rl.errors import SolverError
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate.certificate import Certificate, certify
+from hamiltonian_rl.trajectory import Trajectory
+
+
+class PathStatus(Enum):
+    """How one path ended; each member is a sentence that says what to do."""
+
+    LOCAL_OPTIMUM = "The first-order conditions hold and the curvature is that of a strict local maximum."
+    STATIONARY = (
+        "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, or a flat "
+        "direction. Try other starts."
+    )
+    STAGNATED = "No step raises the return any more, and the first-order conditions do not hold to tol. Raise tol."
+    MAX_ITERATIONS = "The iterations were used up. Raise max_iterations or tol, or start from other actions."
+    INFEASIBLE = (
+        "The constraints are not met: no path near this one meets them. Start from other actions, or see whether "
+        "they can be met at all."
+    )
+    DIVERGED = "The first path is not finite: dynamics or reward overflow, or are not defined on it. Start elsewhere."
+
+
+@dataclass(frozen=True, eq=False)
+class PathSolution:
+    """One path from each initial state, stationary where its status says so; never claimed to be the global optimum.
+
+    Attributes:
+        problem: What was solved, at the horizon that was asked for.
+        trajectory: States, actions, costates, rewards, value; the value is a lower bound on V*.
+        feedback: Gains ``∂a_k/∂s_k`` around the path, shape ``(B, N, m, n)``.
+        status: Of each path, ``(B,)``.
+        residual: Largest ``|clip(a + ∂H/∂a) - a|``, of Eq. 15 within the bounds, ``(B,)``.
+        violation: Of the constraints, the largest, ``(B,)``; zero where there are none.
+        curvature: Smallest eigenvalue of ``-∂²Q/∂a²`` over the actions that are free, along the path, ``(B,)``;
+            all positive means a strict local maximum, infinite that no action is free.
+        multipliers: ν of ``constraints <= 0``, ``(B, N, C)``.
+        end_multipliers: ν of ``terminal_constraints = 0``, ``(B, C')``.
+        iterations: Backward passes, ``(B,)``.
+        backend: ``"compiled"`` or ``"torch"``.
+        start: Which start each path came from, ``(B,)``.
+        from_all_starts: The paths of every start, start by start, where there were several.
+    """
+
+    problem: ControlProblem
+    trajectory: Trajectory
+    feedback: np.ndarray
+    status: Sequence[PathStatus]
+    residual: np.ndarray
+    violation: np.ndarray
+    curvature: np.ndarray
+    multipliers: np.ndarray
+    end_multipliers: np.ndarray
+    iterations: np.ndarray
+    backend: str
+    start: np.ndarray
+    from_all_starts: list[PathSolution] = field(default_factory=list)
+
+    @property
+    def value(self) -> np.ndarray:
+        """The return of each path, shape ``(B,)``: a lower bound on V* at its initial state."""
+        return self.trajectory.value
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Which paths satisfy the first- and second-order conditions, shape ``(B,)``."""
+        return np.array([status is PathStatus.LOCAL_OPTIMUM for status in self.status])
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The residuals of Eq. 13-15, computed anew from the problem's own functions, and whether H is maximised."""
+        return certify(self.problem, self.trajectory, self.multipliers, self.end_multipliers)
+
+    def optima(self, index: int = 0, tol: float = 1e-6) -> list[tuple[float, int]]:
+        """Return the distinct stationary paths from one initial state, best first, as pairs (value, start).
+
+        Two are one where their actions nowhere differ by more than ``tol`` times the largest action.
+        """
+        runs = self.from_all_starts or [self]
+        found: list[tuple[float, int, np.ndarray]] = []
+        order = sorted(range(len(runs)), key=lambda run: -_or_lowest(runs[run].value[index]))
+        for run in order:
+            actions = runs[run].trajectory.actions[index]
+            if runs[run].status[index] not in (PathStatus.LOCAL_OPTIMUM, PathStatus.STATIONARY):
+                continue
+            scale = tol * max(1.0, float(np.abs(actions).max(initial=0.0)))
+            if all(np.abs(actions - other).max(initial=0.0) > scale for _, _, other in found):
+                found.append((float(runs[run].value[index]), run, actions))
+        return [(value, run) for value, run, _ in found]
+
+    def unwrap(self) -> PathSolution:
+        """Return this solution.
+
+        Raises:
+            SolverError: If a path is not a strict local optimum; the message says which and what to change.
+        """
+        bad = np.flatnonzero(~self.converged)
+        if len(bad):
+            first = int(bad[0])
+            raise SolverError(
+                f"{len(bad)} of {len(self.status)} paths are not local optima; the first is {first}: "
+                f"{self.status[first].value} Reached: residual {self.residual[first]:.3g}, constraint violation "
+                f"{self.violation[first]:.3g}, smallest curvature {self.curvature[first]:.3g}."
+            )
+        return self
+
+
+def _or_lowest(value: float) -> float:
+    return value if np.isfinite(value) else -np.inf

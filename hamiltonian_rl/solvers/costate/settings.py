@@ -1,0 +1,24 @@
+"""What can be set on the costate solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Tolerances and limits of one run.
+
+    Attributes:
+        tol: Largest stationarity residual, in units of the action.
+        max_iterations: Backward passes a problem and phase.
+        first_barrier: Weight of the barrier at the start.
+        last_barrier: Weight at its end, where exact bounds take over.
+        threads: Problems are shared among so many.
+    """
+
+    tol: float = 1e-8
+    max_iterations: int = 500
+    first_barrier: float = 0.1
+    last_barrier: float = 1e-5
+    threads: int = 1

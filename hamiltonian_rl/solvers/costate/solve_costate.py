@@ -1,0 +1,235 @@
+"""Optimal paths by Pontryagin's conditions: many initial states at once, each with costates and a status.
+
+A path is improved by differential dynamic programming (Mayne 1966; Jacobson and Mayne 1970): a backward pass
+computes the costates (Eq. 14) and a quadratic model of the value along the path, a forward pass follows the
+model's step with its feedback. The bounds of the actions are first kept away by a primal-dual barrier, which
+finds better optima, then held exactly. Constraints enter by an augmented Lagrangian. All of this is ascent:
+what it finds is stationary, and a strict local maximum where the curvature says so; which of several optima
+it finds is decided by where it starts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate import lanes
+from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
+from hamiltonian_rl.solvers.costate.backend import choose_backend
+from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
+from hamiltonian_rl.solvers.costate.settings import Settings
+from hamiltonian_rl.trajectory import Policy, Trajectory, rollout
+
+Start = np.ndarray | Policy
+
+_STATUS = {
+    lanes.STUCK: PathStatus.STAGNATED,
+    lanes.OUT_OF_ITERATIONS: PathStatus.MAX_ITERATIONS,
+    lanes.NOT_FINITE: PathStatus.DIVERGED,
+}
+
+
+def solve_costate(
+    problem: ControlProblem,
+    initial_states: np.ndarray,
+    *,
+    horizon: int | None = None,
+    initial_actions: np.ndarray | Policy | None = None,
+    starts: Sequence[Start] | None = None,
+    tol: float = 1e-8,
+    max_iterations: int = 500,
+    barrier: bool = True,
+    backend: str = "auto",
+    threads: int = 1,
+    device: str = "cpu",
+) -> PathSolution:
+    """Return a stationary path from each initial state: ``max Σ γ^k r + γ^N h`` (Eq. 8-15).
+
+    Args:
+        problem: With a Box of actions.
+        initial_states: ``(B, n)``, or ``(n,)`` for one.
+        horizon: Number of steps N; the problem's own when None.
+        initial_actions: ``(N, m)``, ``(B, N, m)``, or a policy to follow; zero (within the bounds) when None.
+        starts: Several such instead; every state is solved from each, and the best path is returned.
+        tol: Largest stationarity residual ``|clip(a + ∂H/∂a) - a|``, and violation of the constraints.
+        max_iterations: Backward passes a path and phase.
+        barrier: Whether to keep away from the bounds first. Turn it off to polish a path that is nearly optimal:
+            it would be moved off its bounds.
+        backend: ``"compiled"``, ``"torch"``, or ``"auto"``: compiled where the problem can be.
+        threads: Of the compiled back end.
+        device: Of the torch back end.
+
+    Raises:
+        UsageError: If the problem or an argument does not fit.
+
+    Example:
+        >>> from hamiltonian_rl.envs.problems import problem
+        >>> pendulum = problem("Pendulum-v1")
+        >>> solution = solve_costate(pendulum, np.array([0.5, 0.0]), horizon=50)
+        >>> solution.status[0].name, bool(solution.certificate.costate[0] < 1e-9)
+        ('LOCAL_OPTIMUM', True)
+    """
+    problem, states = _checked(problem, initial_states, horizon)
+    settings = _checked_settings(tol, max_iterations, threads)
+    if starts is not None and initial_actions is not None:
+        raise UsageError("initial_actions and starts are both given; expected one of them.")
+    guesses = [_guess(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
+    if not guesses:
+        raise UsageError("starts is empty; expected at least one.")
+    solve_phase = choose_backend(problem, states, backend, device)
+    runs = [
+        _solve(problem, states, guess, settings, solve_phase, barrier, number) for number, guess in enumerate(guesses)
+    ]
+    return runs[0] if len(runs) == 1 else _best(runs)
+
+
+def _solve(
+    problem: ControlProblem,
+    states: np.ndarray,
+    guess: np.ndarray,
+    settings: Settings,
+    solve_phase: Any,
+    barrier: bool,
+    number: int,
+) -> PathSolution:
+    space: Any = problem.action_space
+    bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
+    result, batch, violation = solve_augmented(problem, states, guess, settings, solve_phase, barrier and bounded)
+    count, horizon, m = guess.shape
+    curvature = _smallest_curvature(problem, result)
+    path = rollout(problem, states, result.actions)
+    solution = PathSolution(
+        problem=problem,
+        trajectory=Trajectory(result.states, result.actions, path.rewards, path.value, result.costates),
+        feedback=result.feedback.reshape(count, horizon, m, -1),
+        status=[
+            _status(code, off, bend, settings.tol)
+            for code, off, bend in zip(result.code, violation, curvature, strict=True)
+        ],
+        residual=result.residual,
+        violation=violation,
+        curvature=curvature,
+        multipliers=batch.weights,
+        end_multipliers=batch.end_weights,
+        iterations=result.iterations,
+        backend=solve_phase.name,
+        start=np.full(count, number),
+    )
+    return solution
+
+
+def _status(code: int, violation: float, curvature: float, tol: float) -> PathStatus:
+    if code in (lanes.NOT_FINITE,):
+        return PathStatus.DIVERGED
+    if violation > tol:
+        return PathStatus.INFEASIBLE
+    if code == lanes.DONE:
+        return PathStatus.LOCAL_OPTIMUM if curvature > 0.0 else PathStatus.STATIONARY
+    return _STATUS[int(code)]
+
+
+def _smallest_curvature(problem: ControlProblem, result: Any) -> np.ndarray:
+    """Return the smallest eigenvalue of ``-Q_aa`` over free actions, along each path; infinite where none is free."""
+    count, horizon, m = result.actions.shape
+    rows, columns = np.tril_indices(m)
+    matrix = np.empty((count, horizon, m, m))
+    matrix[..., rows, columns] = matrix[..., columns, rows] = -result.curvature
+    space: Any = problem.action_space
+    free = (result.actions > space.low) & (result.actions < space.high)
+    if m == 1:
+        values = np.where(free, matrix[..., 0], np.inf)
+    else:
+        matrix = np.where(free[..., :, None] & free[..., None, :], matrix, 0.0)
+        # Held actions get an eigenvalue above all others, and so drop out.
+        above = 1.0 + np.abs(np.nan_to_num(matrix)).sum((-1, -2))
+        matrix = matrix + np.eye(m) * np.where(free, 0.0, above[..., None])[..., None]
+        values = np.linalg.eigvalsh(np.nan_to_num(matrix))[..., :1]
+        values = np.where(free.any(-1, keepdims=True), values, np.inf)
+    return np.asarray(values.min((-1, -2), initial=np.inf))
+
+
+def _best(runs: list[PathSolution]) -> PathSolution:
+    """Return the path with the highest value for each state, of those with the best kind of status."""
+    rank = np.array([[_rank(status) for status in run.status] for run in runs])
+    values = np.array([np.where(np.isfinite(run.value), run.value, -np.inf) for run in runs])
+    best = np.lexsort((values, rank), axis=0)[-1]
+    each = np.arange(len(best))
+
+    def pick(name: str) -> np.ndarray:
+        return np.asarray(np.stack([getattr(run, name) for run in runs])[best, each])
+
+    paths = {
+        name: np.stack([getattr(run.trajectory, name) for run in runs])[best, each]
+        for name in ("states", "actions", "rewards", "value", "costates")
+    }
+    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations", "start")
+    return replace(
+        runs[0],
+        trajectory=Trajectory(**paths),
+        status=[runs[run].status[state] for state, run in enumerate(best)],
+        from_all_starts=runs,
+        **cast(Any, {name: pick(name) for name in names}),
+    )
+
+
+def _rank(status: PathStatus) -> int:
+    """A feasible path beats one that is not; among feasible ones the value decides."""
+    return 0 if status is PathStatus.DIVERGED else 1 if status is PathStatus.INFEASIBLE else 2
+
+
+def _checked(
+    problem: ControlProblem, initial_states: np.ndarray, horizon: int | None
+) -> tuple[ControlProblem, np.ndarray]:
+    if not isinstance(problem.action_space, gym.spaces.Box):
+        raise UsageError(
+            f"The action space is {problem.action_space}; the Hamiltonian's derivative needs a Box. Solve the problem "
+            "on a grid, or state a continuous relaxation of it."
+        )
+    n = problem.state_space.shape[0]
+    states = np.array(np.atleast_2d(np.asarray(initial_states, dtype=np.float64)))
+    if states.ndim != 2 or states.shape[1] != n or not len(states):
+        raise UsageError(f"initial_states have shape {np.shape(initial_states)}; expected (B, {n}), or ({n},) for one.")
+    if not np.isfinite(states).all():
+        bad = int(np.argwhere(~np.isfinite(states).all(1))[0, 0])
+        raise UsageError(f"Initial state {bad} is {states[bad].tolist()}; expected finite numbers.")
+    if horizon is not None:
+        if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 0:
+            raise UsageError(f"horizon = {horizon!r}; expected a whole number of steps, at least 0.")
+        problem = copy.copy(problem)
+        problem.horizon = int(horizon)
+    if problem.horizon is None:
+        raise UsageError("The problem has no horizon; say how many steps to optimize: horizon=N.")
+    return problem, states
+
+
+def _checked_settings(tol: float, max_iterations: int, threads: int) -> Settings:
+    if not tol > 0.0:
+        raise UsageError(f"tol = {tol!r}; expected a number above 0.")
+    for name, number in (("max_iterations", max_iterations), ("threads", threads)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+            raise UsageError(f"{name} = {number!r}; expected a whole number of at least 1.")
+    return Settings(tol=float(tol), max_iterations=int(max_iterations), threads=int(threads))
+
+
+def _guess(problem: ControlProblem, states: np.ndarray, start: Start | None) -> np.ndarray:
+    """Return the first actions of every path, within the bounds, shape ``(B, N, m)``."""
+    space: Any = problem.action_space
+    shape = (len(states), problem.horizon, *space.shape)
+    if start is None:
+        actions = np.zeros(shape)
+    elif callable(start):
+        actions = rollout(problem, states, start).actions
+    else:
+        actions = np.asarray(start, dtype=np.float64)
+        if actions.shape not in (shape, shape[1:]):
+            raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")
+        if not np.isfinite(actions).all():
+            raise UsageError("The first actions are not all finite.")
+    return np.array(np.clip(np.broadcast_to(actions, shape), space.low, space.high))

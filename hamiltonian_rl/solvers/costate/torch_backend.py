@@ -1,0 +1,337 @@
+"""The reference solver: differential dynamic programming in plain batched torch, for any problem.
+
+It does what `lanes` does, written once more and independently: every path of the batch takes its trial, its
+backward pass and its step at the same time, on the CPU or a GPU.
+
+Notation as in `kernels`, with a batch in front: B paths, N steps, n state, m action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hamiltonian_rl.solvers.costate import lanes
+from hamiltonian_rl.solvers.costate.augmented import Augmented
+from hamiltonian_rl.solvers.costate.settings import Settings
+from hamiltonian_rl.solvers.costate.step_rules import DUAL_RANGE, SMALLEST_PIVOT, TO_THE_BOUND
+from hamiltonian_rl.solvers.costate.torch_derivatives import Expansion, Multipliers, expand
+
+Tensor = torch.Tensor
+
+
+@dataclass
+class _Paths:
+    """The state of the iteration: one entry a path."""
+
+    states: Tensor
+    actions: Tensor
+    below: Tensor
+    above: Tensor
+    value: Tensor
+    barrier: Tensor
+    shift: Tensor
+    growth: Tensor
+
+
+@dataclass
+class _Model:
+    """What a backward pass finds."""
+
+    costates: Tensor
+    d: Tensor
+    K: Tensor
+    curvature: Tensor
+    first: Tensor
+    second: Tensor
+    residual: Tensor
+    sound: Tensor
+
+
+class TorchSolver:
+    """One problem's solver; `solve` has the interface of `lanes.solve_lanes`."""
+
+    def __init__(
+        self, problem: Any, rule: str, multipliers: Multipliers, settings: Settings, *, stepwise: bool
+    ) -> None:
+        self.augmented, self.settings, self.multipliers, self.stepwise = (
+            Augmented(problem),
+            settings,
+            multipliers,
+            stepwise,
+        )
+        self.discount, self.has_barrier = problem.discount, rule == "barrier"
+        device = multipliers.penalty.device
+        self.low = torch.as_tensor(problem.action_space.low, dtype=torch.float64, device=device)
+        self.high = torch.as_tensor(problem.action_space.high, dtype=torch.float64, device=device)
+
+    def solve(self, initial: Tensor, guess: Tensor) -> Any:
+        """Return a `lanes.Result` of tensors."""
+        paths = self._start(initial, guess)
+        count, horizon, m = guess.shape
+        running = torch.isfinite(paths.value)
+        code = torch.where(running, lanes.OUT_OF_ITERATIONS, lanes.NOT_FINITE)
+        iterations = torch.zeros(count, dtype=torch.int64)
+        before, stalled = torch.full_like(paths.value, -torch.inf), torch.zeros_like(iterations)
+        model = self._backward(paths)
+        for iteration in range(self.settings.max_iterations):
+            iterations[running] = iteration + 1
+            done = running & self._done(paths, model)
+            gained = paths.value - before > lanes.SMALL_GAIN * (1.0 + paths.value.abs())
+            stalled = torch.where(gained, 0, stalled + 1)
+            before, stuck = paths.value.clone(), running & (stalled >= lanes.PATIENCE)
+            code[done], code[stuck & ~done] = lanes.DONE, lanes.STUCK
+            running = running & ~done & ~stuck
+            if not running.any() or iteration + 1 == self.settings.max_iterations:
+                break
+            lowered = self._lower_barrier(paths, model, running)
+            before, stalled = torch.where(lowered, -torch.inf, before), torch.where(lowered, 0, stalled)
+            self._search(paths, model, running & ~lowered)
+            found = self._backward(paths)
+            for name in vars(model):
+                old, new = getattr(model, name), getattr(found, name)
+                setattr(model, name, torch.where(running.view(-1, *[1] * (new.ndim - 1)), new, old))
+        rows, columns = np.tril_indices(m)
+        return lanes.Result(
+            states=paths.states,
+            actions=paths.actions,
+            costates=model.costates,
+            feedback=model.K.reshape(count, horizon, -1),
+            curvature=model.curvature[..., rows, columns],
+            value=paths.value,
+            residual=model.residual,
+            iterations=iterations,
+            code=code,
+        )
+
+    def _start(self, initial: Tensor, guess: Tensor) -> _Paths:
+        actions, below, above = guess.clamp(self.low, self.high), torch.zeros_like(guess), torch.zeros_like(guess)
+        first = torch.full_like(initial[:, 0], self.settings.first_barrier)
+        if self.has_barrier:
+            margin = 0.01 * (self.high - self.low).clamp(max=100.0)
+            actions = torch.minimum(torch.maximum(guess, self.low + margin), self.high - margin)
+            below, above = first[:, None, None] / (actions - self.low), first[:, None, None] / (self.high - actions)
+        count, horizon, m = guess.shape
+        blank = initial.new_zeros
+        paths = _Paths(
+            initial[:, None].repeat(1, horizon + 1, 1),
+            actions,
+            below,
+            above,
+            blank(count),
+            first,
+            blank(count),
+            blank(count) + 1.0,
+        )
+        trial = self._forward(paths, blank(count, horizon, m), blank(count, horizon, m, initial.shape[1]), blank(count))
+        paths.states, paths.value = trial.states, trial.value
+        return paths
+
+    def _forward(self, paths: _Paths, d: Tensor, K: Tensor, size: Tensor) -> _Paths:
+        """Return the trial paths ``a + α d + K (s - path)`` and their values."""
+        state, total, weight = paths.states[:, 0], torch.zeros_like(paths.value), 1.0
+        states, actions = [state], []
+        for k in range(d.shape[1]):
+            change = size[:, None] * d[:, k] + (K[:, k] @ (state - paths.states[:, k])[..., None])[..., 0]
+            action = self._moved(paths.actions[:, k], change)
+            weights = self.multipliers.weights[:, k]
+            state, reward = self.augmented.step(state, action, k, weights, self.multipliers.penalty)
+            total = total + weight * (reward + self._barrier_reward(action, paths.barrier))
+            weight *= self.discount
+            states.append(state)
+            actions.append(action)
+        total = total + weight * self.augmented.end(state, self.multipliers.end_weights, self.multipliers.penalty)
+        moved = torch.stack(actions, 1)
+        below, above = self._moved_duals(paths, moved)
+        return _Paths(torch.stack(states, 1), moved, below, above, total, paths.barrier, paths.shift, paths.growth)
+
+    def _moved(self, action: Tensor, change: Tensor) -> Tensor:
+        if not self.has_barrier:
+            return (action + change).clamp(self.low, self.high)
+        lowest = action - TO_THE_BOUND * (action - self.low)
+        highest = action + TO_THE_BOUND * (self.high - action)
+        return torch.minimum(torch.maximum(action + change, lowest), highest)
+
+    def _barrier_reward(self, action: Tensor, barrier: Tensor) -> Tensor | float:
+        if not self.has_barrier:
+            return 0.0
+        below = torch.where(torch.isfinite(self.low), action - self.low, 1.0)
+        above = torch.where(torch.isfinite(self.high), self.high - action, 1.0)
+        return barrier * (below.log() + above.log()).sum(-1)
+
+    def _moved_duals(self, paths: _Paths, moved: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.has_barrier:
+            return paths.below, paths.above
+        barrier, change = paths.barrier[:, None, None], moved - paths.actions
+        found = []
+        for dual, slack, new_slack, sign in (
+            (paths.below, paths.actions - self.low, moved - self.low, 1.0),
+            (paths.above, self.high - paths.actions, self.high - moved, -1.0),
+        ):
+            stepped = torch.maximum((barrier - dual * change * sign) / slack, (1.0 - TO_THE_BOUND) * dual)
+            central = barrier / new_slack
+            found.append(torch.minimum(torch.maximum(stepped, central / DUAL_RANGE), central * DUAL_RANGE))
+        return found[0], found[1]
+
+    def _backward(self, paths: _Paths) -> _Model:
+        """Return costates (Eq. 14), Riccati's model of V, and the steps to take."""
+        expansion = expand(self.augmented, paths.states, paths.actions, self.multipliers, stepwise=self.stepwise)
+        n, horizon = paths.states.shape[-1], paths.actions.shape[1]
+        costate, P, p = expansion.end_slope, expansion.end_curvature, torch.zeros_like(expansion.end_slope)
+        zero = torch.zeros_like(paths.value)
+        first, second, residual, sound = zero, zero, zero, torch.ones_like(zero, dtype=torch.bool)
+        costates, steps = [costate], []
+        for k in reversed(range(horizon)):
+            slope, ahead, curvature = self._quadratic(expansion, k, costate, P, p)
+            Q_ss, Q_as, Q_aa = curvature[:, :n, :n], curvature[:, n:, :n], curvature[:, n:, n:]
+            part = [x[:, k] for x in (paths.actions, paths.below, paths.above)]
+            Q_a, Q_aa, here = self._model_step(part, slope[:, n:], ahead[:, n:], Q_aa, paths.barrier)
+            d, K, solved = self._solve_step(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
+            transposed = K.transpose(1, 2)
+            P = Q_ss + transposed @ Q_aa @ K + transposed @ Q_as + Q_as.transpose(1, 2) @ K
+            P = 0.5 * (P + P.transpose(1, 2))
+            p = ahead[:, :n] + _times(transposed @ Q_aa + Q_as.transpose(1, 2), d) + _times(transposed, Q_a)
+            costate = slope[:, :n]
+            first = first * self.discount + (d * Q_a).sum(-1)
+            second = second * self.discount + 0.5 * (d * _times(Q_aa, d)).sum(-1)
+            residual, sound = torch.maximum(residual, here), sound & solved
+            costates.append(costate)
+            steps.append((d, K, Q_aa))
+        d, K, curvature = (torch.stack(x[::-1], 1) for x in zip(*steps, strict=True))
+        return _Model(torch.stack(costates[::-1], 1), d, K, curvature, first, second, residual, sound)
+
+    def _quadratic(self, expansion: Expansion, k: int, costate: Tensor, P: Tensor, p: Tensor) -> tuple[Tensor, ...]:
+        """Return the slope of H, what the model ahead adds to it, and the curvature, in z = (s, a)."""
+        jacobian = expansion.jacobian[:, k]
+        transposed = jacobian.transpose(1, 2)
+        slope = expansion.reward_slope[:, k] + self.discount * _times(transposed, costate)
+        bent = (expansion.next_curvature[:, k] * (costate + p)[:, :, None, None]).sum(1)
+        curvature = expansion.reward_curvature[:, k] + self.discount * (bent + transposed @ P @ jacobian)
+        return slope, self.discount * _times(transposed, p), curvature
+
+    def _model_step(
+        self, part: list[Tensor], slope: Tensor, ahead: Tensor, Q_aa: Tensor, barrier: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return slope and curvature in the action, with the barrier's own, and the residual of Eq. 15."""
+        action, below, above = part
+        if not self.has_barrier:
+            moved = (action + slope).clamp(self.low, self.high) - action
+            return slope + ahead, Q_aa, moved.abs().amax(-1)
+        Q_a, total, residual = slope + ahead, slope.clone(), torch.zeros_like(barrier)
+        for dual, slack, sign in ((below, action - self.low, 1.0), (above, self.high - action, -1.0)):
+            Q_a = Q_a + sign * barrier[:, None] / slack
+            Q_aa = Q_aa - torch.diag_embed(dual / slack)
+            total = total + sign * dual
+            finite = torch.isfinite(slack)
+            off = torch.where(finite, dual * torch.where(finite, slack, 0.0) - barrier[:, None], 0.0)
+            residual = torch.maximum(residual, off.abs().amax(-1))
+        return Q_a, Q_aa, torch.maximum(residual, total.abs().amax(-1))
+
+    def _solve_step(
+        self, action: Tensor, slope: Tensor, Q_a: Tensor, Q_as: Tensor, Q_aa: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the step within its bounds, its feedback, and whether the model is concave in the free actions."""
+        m = action.shape[-1]
+        curvature = -Q_aa + shift[:, None, None] * torch.eye(m, dtype=Q_aa.dtype, device=Q_aa.device)
+        held, place = torch.zeros_like(action, dtype=torch.bool), torch.zeros_like(action)
+        if self.has_barrier:
+            return _solve_free(held, place, Q_a, Q_as, curvature)
+        held = ((action <= self.low) & (slope <= 0.0)) | ((action >= self.high) & (slope >= 0.0))
+        d, K, solved = _solve_free(held, place, Q_a, Q_as, curvature)
+        for _ in range(1 if m == 1 else 2):
+            below, above = d < self.low - action, d > self.high - action
+            bound = torch.where(below, self.low - action, torch.where(above, self.high - action, 0.0))
+            place, held = torch.where(held, place, bound), held | below | above
+            d, K, solved = _solve_free(held, place, Q_a, Q_as, curvature)
+        return d, K, solved
+
+    def _done(self, paths: _Paths, model: _Model) -> Tensor:
+        if self.has_barrier:
+            last = self.settings.last_barrier
+            return (paths.barrier <= last) & (model.residual < 10.0 * last)
+        return model.residual < self.settings.tol
+
+    def _lower_barrier(self, paths: _Paths, model: _Model, running: Tensor) -> Tensor:
+        """Lower the barrier of the paths that are done with theirs, and say which those are."""
+        if not self.has_barrier:
+            return torch.zeros_like(running)
+        lower = running & (model.residual < 10.0 * paths.barrier) & (paths.barrier > self.settings.last_barrier)
+        next_barrier = torch.minimum(0.2 * paths.barrier, paths.barrier**1.5).clamp(min=self.settings.last_barrier)
+        paths.barrier = torch.where(lower, next_barrier, paths.barrier)
+        paths.shift = torch.where(lower, 0.0, paths.shift)
+        if lower.any():
+            still = torch.zeros_like(model.d), torch.zeros_like(model.K), torch.zeros_like(paths.value)
+            paths.value = torch.where(lower, self._forward(paths, *still).value, paths.value)
+        return lower
+
+    def _search(self, paths: _Paths, model: _Model, running: Tensor) -> None:
+        """Search every path's line; raise the shift where the model is not concave, or no step serves."""
+        usable = model.sound & torch.isfinite(model.first)
+        self._raise_shift(paths, running & ~usable)
+        waiting, size = running & usable, torch.ones_like(paths.value)
+        d, K = torch.nan_to_num(model.d), torch.nan_to_num(model.K)
+        for _ in range(lanes.TRIALS):
+            if not waiting.any():
+                return
+            trial = self._forward(paths, d, K, size)
+            taken = waiting & self._accepted(paths, model, size, trial.value)
+            calmer = taken & (size >= 0.5)
+            growth = torch.where(calmer, (paths.growth / 2.0).clamp(max=0.5), paths.growth)
+            shift = torch.where(calmer, paths.shift * growth, paths.shift)
+            paths.growth, paths.shift = growth, torch.where(shift >= lanes.LEAST_SHIFT, shift, 0.0)
+            for name in ("states", "actions", "below", "above", "value"):
+                old, new = getattr(paths, name), getattr(trial, name)
+                setattr(paths, name, torch.where(taken.view(-1, *[1] * (new.ndim - 1)), new, old))
+            waiting = waiting & ~taken
+            size = torch.where(waiting, size * lanes.SHORTER, size)
+        self._raise_shift(paths, waiting)
+
+    def _accepted(self, paths: _Paths, model: _Model, size: Tensor, value: Tensor) -> Tensor:
+        expected = size * model.first + size * size * model.second
+        gain, scale = value - paths.value, 1.0 + paths.value.abs()
+        near = expected.abs() < 1e-13 * scale
+        enough = torch.where(near, gain >= -1e-14 * scale, gain >= lanes.SUFFICIENT * expected.clamp(min=0.0))
+        return torch.isfinite(value) & enough
+
+    def _raise_shift(self, paths: _Paths, which: Tensor) -> None:
+        growth = torch.where(which, (paths.growth * 2.0).clamp(min=2.0), paths.growth)
+        paths.shift = torch.where(which, (paths.shift * growth).clamp(min=lanes.FIRST_SHIFT), paths.shift)
+        paths.growth = growth
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _solve_free(
+    held: Tensor, place: Tensor, Q_a: Tensor, Q_as: Tensor, curvature: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve ``curvature d = Q_a`` and ``curvature K = Q_as`` over the free actions; the held ones stay in place."""
+    free = ~held
+    pull = _times(curvature, torch.where(held, place, 0.0))
+    right = torch.cat([torch.where(held, place, Q_a - pull)[..., None], Q_as * free[..., None]], -1)
+    both = free[:, :, None] & free[:, None, :]
+    matrix = torch.where(both, curvature, torch.diag_embed(held.to(curvature.dtype)))
+    matrix = torch.nan_to_num(matrix)
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    pivots = torch.diagonal(factor, dim1=1, dim2=2) ** 2
+    sound = (info == 0) & (pivots > SMALLEST_PIVOT).all(-1)
+    safe = torch.where(sound[:, None, None], factor, torch.eye(len(held[0]), dtype=factor.dtype, device=factor.device))
+    solution = torch.cholesky_solve(right, safe)
+    return solution[..., 0], solution[..., 1:], sound
+
+
+def solve_torch(problem: Any, rule: str, batch: Any, settings: Settings, *, stepwise: bool, device: str = "cpu") -> Any:
+    """Solve a `lanes.Batch`, and return a `lanes.Result` of NumPy arrays."""
+
+    def tensor(x: np.ndarray) -> Tensor:
+        return torch.as_tensor(x, dtype=torch.float64, device=device)
+
+    multipliers = Multipliers(tensor(batch.weights), tensor(batch.end_weights), tensor(batch.penalty))
+    with torch.no_grad():
+        solver = TorchSolver(problem, rule, multipliers, settings, stepwise=stepwise)
+        result = solver.solve(tensor(batch.initial), tensor(batch.guess))
+    return lanes.Result(*(x.cpu().numpy() for x in result))

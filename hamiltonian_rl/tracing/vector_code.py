@@ -1,0 +1,233 @@
+"""Machine code from scalar expressions: each function computes eight problems at once, one to a lane.
+
+LLVM's own vector type of eight doubles is used throughout, so that one instruction (or two, or four: what the
+processor has) serves eight problems; nothing is left to a compiler's guess. The code is built in memory by
+llvmlite in fractions of a second: no source file, no C++ compiler, no cache to keep safe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+
+from hamiltonian_rl.tracing.expressions import Expression, ordered
+
+LANES = 8
+_DOUBLE = ir.DoubleType()
+_VECTOR = ir.VectorType(_DOUBLE, LANES)
+_POINTER = ir.PointerType(_DOUBLE)
+
+Signature = tuple[Sequence[str], Sequence[Sequence[Expression]]]
+
+
+class Library:
+    """Compiled functions; their machine code lives as long as this object.
+
+    Args:
+        functions: Of each name, the names of its input blocks, and its output blocks as expressions. The
+            compiled function takes one pointer a block, inputs before outputs; each block is an array
+            ``(entries, LANES)`` of doubles. Outputs may lie where inputs do.
+
+    Attributes:
+        addresses: Address of each function.
+
+    Example:
+        >>> from hamiltonian_rl.tracing.expressions import Graph
+        >>> x = Graph().input("x", 0)
+        >>> library = Library({"wave": (["x"], [[x.sin(), x * x]])})
+        >>> library("wave", [np.full((1, LANES), 0.5)])[0][:, 0].round(4).tolist()
+        [0.4794, 0.25]
+    """
+
+    def __init__(self, functions: Mapping[str, Signature]) -> None:
+        module = ir.Module("hamiltonian_rl")
+        for name, (blocks, outputs) in functions.items():
+            _Writer(module, name, blocks, outputs)
+        self._sizes = {name: [len(block) for block in outputs] for name, (_, outputs) in functions.items()}
+        self._engine = _compile(module)
+        self.addresses = {name: self._engine.get_function_address(name) for name in functions}
+
+    def __call__(self, name: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run a function once, on arrays ``(entries, LANES)``; for tests, and where speed does not matter."""
+        outputs = [np.empty((size, LANES)) for size in self._sizes[name]]
+        blocks = [np.ascontiguousarray(x, dtype=np.float64) for x in inputs] + outputs
+        function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(blocks))(self.addresses[name])
+        function(*[block.ctypes.data for block in blocks])
+        return outputs
+
+
+def _compile(module: ir.Module) -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+    )
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    llvm.create_pass_builder(machine, options).getModulePassManager().run(
+        parsed, llvm.create_pass_builder(machine, options)
+    )
+    engine = llvm.create_mcjit_compiler(parsed, machine)
+    engine.finalize_object()
+    return engine
+
+
+class _Writer:
+    """Writes one function: all loads, then the operations in order, then all stores."""
+
+    def __init__(
+        self, module: ir.Module, name: str, blocks: Sequence[str], outputs: Sequence[Sequence[Expression]]
+    ) -> None:
+        signature = ir.FunctionType(ir.VoidType(), [_POINTER] * (len(blocks) + len(outputs)))
+        function = ir.Function(module, signature, name)
+        self.module, self.builder = module, ir.IRBuilder(function.append_basic_block())
+        pointers = dict(zip(blocks, function.args, strict=False))
+        nodes = ordered([x for block in outputs for x in block])
+        values: dict[int, ir.Value] = {
+            x.number: self._load(pointers[x.value[0]], x.value[1]) for x in nodes if x.operation == "input"
+        }
+        for x in nodes:
+            if x.operation == "constant":
+                values[x.number] = ir.Constant(_VECTOR, [float(x.value)] * LANES)
+            elif x.operation != "input":
+                values[x.number] = self._perform(x.operation, *(values[y.number] for y in x.arguments))
+        for pointer, block in zip(function.args[len(blocks) :], outputs, strict=True):
+            for index, x in enumerate(block):
+                self.builder.store(self._as_number(values[x.number]), self._place(pointer, index), align=8)
+        self.builder.ret_void()
+
+    def _place(self, pointer: ir.Value, index: int) -> ir.Value:
+        entry = self.builder.gep(pointer, [ir.Constant(ir.IntType(64), index * LANES)])
+        return self.builder.bitcast(entry, ir.PointerType(_VECTOR))
+
+    def _load(self, pointer: ir.Value, index: int) -> ir.Value:
+        return self.builder.load(self._place(pointer, index), align=8)
+
+    def _number(self, value: float) -> ir.Value:
+        return ir.Constant(_VECTOR, [value] * LANES)
+
+    def _as_number(self, value: ir.Value) -> ir.Value:
+        if value.type == _VECTOR:
+            return value
+        return self.builder.uitofp(value, _VECTOR)
+
+    def _as_truth(self, value: ir.Value) -> ir.Value:
+        if value.type != _VECTOR:
+            return value
+        return self.builder.fcmp_unordered("!=", value, self._number(0.0))
+
+    def _perform(self, operation: str, *arguments: ir.Value) -> ir.Value:
+        build = self.builder
+        if operation in ("and", "or"):
+            return getattr(build, f"{operation}_")(*map(self._as_truth, arguments))
+        if operation == "not":
+            return build.not_(self._as_truth(arguments[0]))
+        if operation == "where":
+            condition, *values = arguments
+            return build.select(self._as_truth(condition), *map(self._as_number, values))
+        numbers = [self._as_number(x) for x in arguments]
+        if operation in _ARITHMETIC:
+            # Fused multiply-add is allowed: it rounds once where two operations round twice.
+            return getattr(build, _ARITHMETIC[operation])(*numbers, flags=("contract",))
+        if operation in _COMPARISONS:
+            return build.fcmp_ordered(_COMPARISONS[operation], *numbers)
+        if operation in _INTRINSICS:
+            return self._call(f"llvm.{_INTRINSICS[operation]}.v{LANES}f64", numbers)
+        if operation in ("sin", "cos"):
+            return self._wave(numbers[0], operation)
+        return self._each_lane(_FROM_C[operation], numbers)
+
+    def _call(self, name: str, arguments: Sequence[ir.Value]) -> ir.Value:
+        kinds = [x.type for x in arguments]
+        function = self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(kinds[0], kinds), name)
+        return self.builder.call(function, arguments)
+
+    def _each_lane(self, name: str, arguments: Sequence[ir.Value]) -> ir.Value:
+        """Call a function of C's mathematical library lane by lane."""
+        result: ir.Value = ir.Constant(_VECTOR, ir.Undefined)
+        for lane in range(LANES):
+            place = ir.Constant(ir.IntType(32), lane)
+            result = self.builder.insert_element(
+                result, self._call(name, [self.builder.extract_element(x, place) for x in arguments]), place
+            )
+        return result
+
+    def _wave(self, x: ir.Value, operation: str) -> ir.Value:
+        """Sine or cosine: reduced to an octant exactly, then a polynomial (Cephes, Moshier 1989); 1 ulp.
+
+        Beyond 1e8 no digit of the angle would be left after the reduction: the result is NaN.
+        """
+        build = self.builder
+
+        def multiply_add(a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+            return build.fadd(build.fmul(a, b, flags=("contract",)), c, flags=("contract",))
+
+        def polynomial(y: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+            total = self._number(coefficients[0])
+            for coefficient in coefficients[1:]:
+                total = multiply_add(total, y, self._number(coefficient))
+            return total
+
+        quarter = self._call(f"llvm.rint.v{LANES}f64", [build.fmul(x, self._number(2.0 / np.pi))])
+        rest = x
+        for part in _HALF_PI:
+            rest = multiply_add(quarter, self._number(-part), rest)
+        square = build.fmul(rest, rest)
+        sine = multiply_add(build.fmul(square, rest), polynomial(square, _SINE), rest)
+        tail = multiply_add(build.fmul(square, square), polynomial(square, _COSINE), self._number(1.0))
+        cosine = multiply_add(square, self._number(-0.5), tail)
+        # Quarter turns modulo 4, shifted by one for the cosine.
+        turn = quarter if operation == "sin" else build.fadd(quarter, self._number(1.0))
+        whole = self._call(f"llvm.floor.v{LANES}f64", [build.fmul(turn, self._number(0.25))])
+        turn = multiply_add(whole, self._number(-4.0), turn)
+        odd = build.or_(
+            build.fcmp_ordered("==", turn, self._number(1.0)), build.fcmp_ordered("==", turn, self._number(3.0))
+        )
+        value = build.select(odd, cosine, sine)
+        value = build.select(build.fcmp_ordered(">=", turn, self._number(2.0)), build.fneg(value), value)
+        far = build.fcmp_ordered(">", self._call(f"llvm.fabs.v{LANES}f64", [x]), self._number(1e8))
+        return build.select(far, self._number(float("nan")), value)
+
+
+_ARITHMETIC: Mapping[str, str] = {
+    "add": "fadd",
+    "subtract": "fsub",
+    "multiply": "fmul",
+    "divide": "fdiv",
+    "negative": "fneg",
+}
+_COMPARISONS = {"less": "<", "less_equal": "<=", "equal": "=="}
+_INTRINSICS = {
+    "sqrt": "sqrt",
+    "absolute": "fabs",
+    "floor": "floor",
+    "minimum": "minimum",
+    "maximum": "maximum",
+}
+_FROM_C = {"exp": "exp", "log": "log", "tanh": "tanh", "atan": "atan", "power": "pow"}
+
+# Pi/2 in three parts, the first two short enough that whole multiples of them are exact.
+_HALF_PI = (2 * 7.85398125648498535156e-1, 2 * 3.77489470793079817668e-8, 2 * 2.69515142907905952645e-15)
+_SINE = (
+    1.58962301576546568060e-10,
+    -2.50507477628578072866e-8,
+    2.75573136213857245213e-6,
+    -1.98412698295895385996e-4,
+    8.33333333332211858878e-3,
+    -1.66666666666666307295e-1,
+)
+_COSINE = (
+    -1.13585365213876817300e-11,
+    2.08757008419747316778e-9,
+    -2.75573141792967388112e-7,
+    2.48015872888517045348e-5,
+    -1.38888888888730564116e-3,
+    4.16666666666665929218e-2,
+)

@@ -1,0 +1,91 @@
+"""Paths of a control problem: states and costates at N + 1 times, actions and rewards at N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hamiltonian_rl.errors import UsageError
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.problems.control_problem import ControlProblem
+
+Policy = Callable[[np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Paths from B initial states.
+
+    Attributes:
+        states: ``s_k``, shape ``(B, N + 1, n)``.
+        actions: ``a_k``, shape ``(B, N, m)``.
+        rewards: ``r(s_k, a_k, k)``, shape ``(B, N)``.
+        value: ``Σ γ^k r + γ^N h(s_N)`` of each path, shape ``(B,)``.
+        costates: ``λ_k``, the gradient of the value with respect to ``s_k`` in the currency of step k, shape
+            ``(B, N + 1, n)``; None for a path that no solver made.
+    """
+
+    states: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    value: np.ndarray
+    costates: np.ndarray | None = None
+
+
+def rollout(
+    problem: ControlProblem, initial_states: np.ndarray, actions: np.ndarray | Policy, horizon: int | None = None
+) -> Trajectory:
+    """Follow actions, or a policy, from initial states.
+
+    Args:
+        problem: The problem.
+        initial_states: ``(B, n)``, or ``(n,)`` for one.
+        actions: ``(B, N, m)`` or ``(N, m)`` for all alike; or a function of states ``(B, n)`` and the step.
+        horizon: Number of steps of a policy; the problem's own when None.
+
+    Raises:
+        UsageError: If shapes do not fit, or a policy is given and there is no horizon.
+
+    Example:
+        >>> from hamiltonian_rl.envs.problems import problem
+        >>> path = rollout(problem("Pendulum-v1"), np.array([np.pi, 0.0]), lambda states, step: 0.0 * states[:, :1])
+        >>> path.states.shape, round(float(path.value[0]), 3)
+        ((1, 201, 2), -1973.921)
+    """
+    import torch  # takes seconds to load
+
+    state = torch.as_tensor(np.atleast_2d(np.asarray(initial_states, dtype=np.float64)))
+    count = len(state)
+    if not callable(actions):
+        given = np.asarray(actions, dtype=np.float64)
+        if given.ndim not in (2, 3) or (given.ndim == 3 and len(given) != count):
+            raise UsageError(f"actions have shape {given.shape}; expected ({count}, N, m), or (N, m) for all alike.")
+        given = np.broadcast_to(given, (count, *given.shape[-2:]))
+        horizon = given.shape[1]
+    else:
+        horizon = problem.horizon if horizon is None else horizon
+        if horizon is None:
+            raise UsageError("The problem has no horizon; say how many steps to follow the policy.")
+    states, taken, rewards = [state], [], []
+    with torch.no_grad():
+        for step in range(horizon):
+            chosen = actions(state.numpy(), step) if callable(actions) else given[:, step]
+            action = torch.as_tensor(np.array(chosen, dtype=np.float64))
+            rewards.append(problem.reward(state, action, step))
+            state = problem.dynamics(state, action, step)
+            states.append(state)
+            taken.append(action)
+        last = problem.terminal_reward(state).numpy()
+    paid = torch.stack(rewards, 1).numpy() if rewards else np.zeros((count, 0))
+    weights = problem.discount ** np.arange(horizon + 1.0)
+    shape = problem.action_space.shape or ()
+    return Trajectory(
+        states=torch.stack(states, 1).numpy(),
+        actions=torch.stack(taken, 1).numpy() if taken else np.zeros((count, 0, *shape)),
+        rewards=paid,
+        value=paid @ weights[:-1] + weights[-1] * last,
+    )
