@@ -2,7 +2,8 @@
 
 * A sweep reads every table once and looks up a value for each successor. So it is set beside two loops that do only
   that: a sum over as many bytes in order, and a sum of the same look-ups (with the reading of their indices). Both run
-  in turn with the sweep.
+  in turn with the sweep; so does a sum that does both side by side, where what is read in order drives values out of
+  the caches.
 * Peak memory is what the solve takes on top of the tables, plus the tables, divided by them: that of a process of its
   own, in which every large array goes back to the system at once, and kernels are compiled before.
 """
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,15 @@ def gather(value, indices):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(len(indices)):
         total += value[np.uint32(indices[i])]
+    return total
+
+
+@numba.njit(fastmath=True, nogil=True, cache=True)
+def one_pass(probabilities, indices, value):  # type: ignore[no-untyped-def]
+    """Read probabilities and look up values side by side, as a sweep does: each drives the other out of the caches."""
+    total = 0.0
+    for i in range(len(indices)):
+        total += probabilities[i] + value[np.uint32(indices[i])]
     return total
 
 
@@ -92,6 +103,7 @@ def _memory_speed(name: str, mdp: MDP, repeats: int) -> None:
         "sweep": sweep_of(mdp, 1),
         "stream": lambda: stream(rewards, mdp.probabilities, value, out, policy),
         "gather": lambda: gather(value, mdp.next_states),
+        "one pass": lambda: one_pass(mdp.probabilities, mdp.next_states, value),
     }
     found = in_turn(works, repeats)
     limit = found["stream"] + found["gather"]
@@ -99,6 +111,7 @@ def _memory_speed(name: str, mdp: MDP, repeats: int) -> None:
     names = {
         "stream": f"tables in order, {read / found['stream'] / 1e9:.0f} GB/s",
         "gather": f"look-ups of {found['gather'] / len(mdp.next_states) * 1e9:.2f} ns",
+        "one pass": "probabilities and look-ups side by side",
         "sweep": "one sweep, one thread",
     }
     for work, label in names.items():
@@ -109,10 +122,11 @@ def thread_speed(repeats: int) -> None:
     """Print sweeps and whole solves on two threads beside one."""
     mdp = garnet(1_000_000, 0.99)
     solve = METHODS["modified-policy-iteration"]
-    for name, works in {
+    methods: dict[str, dict[int, Callable[[], Any]]] = {
         "one sweep": {count: sweep_of(mdp, count) for count in (1, 2)},
-        "modified policy iteration": {count: lambda c=count: solve(mdp, threads=c) for count in (1, 2)},
-    }.items():
+        "modified policy iteration": {count: partial(solve, mdp, threads=count) for count in (1, 2)},
+    }
+    for name, works in methods.items():
         found = in_turn({str(count): work for count, work in works.items()}, repeats)
         print_row("garnet-1e6", f"{name}, two threads", found["2"], found["1"] / found["2"], "one thread / it, wall")
 
@@ -146,7 +160,7 @@ def measure_memory(size: int, method: str) -> float:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = status("VmRSS")
     METHODS[method](mdp, threads=1).unwrap()
-    return 1.0 + (status("VmHWM") - before) / tables
+    return 1.0 + (status("VmHWM") - before) / float(tables)
 
 
 LIMITS: dict[str, Callable[[int], None]] = {"limit": memory_speed, "threads": thread_speed, "memory": memory_size}
