@@ -5,11 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hamiltonian_rl.errors import SolverError, UsageError
-from hamiltonian_rl.principles.bellman import backup, bellman_residual, optimal_actions
+from hamiltonian_rl.principles.bellman import bellman_residual
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import METHODS, choose_method, modified_policy_iteration, solve, value_iteration
@@ -18,72 +16,6 @@ from hamiltonian_rl.solvers.sweeper import Sweeper
 DISCOUNTED = sorted(set(METHODS) - {"backward-induction", "undiscounted", "work-list"})
 SWEEPING = ["value-iteration", "gauss-seidel", "modified-policy-iteration", "inexact-policy-iteration", "costate-sweep"]
 LIMITED = ["backward-induction", "costate-sweep"]
-
-
-def random_mdp(seed: int, n_states: int, n_actions: int, discount: float, *, deterministic: bool, ends: bool) -> MDP:
-    """A process with sparse rows of different lengths, some unavailable actions, rewards of ties and of none."""
-    generator = np.random.default_rng(seed)
-    table = np.zeros((n_states, n_actions, n_states))
-    for row in table.reshape(-1, n_states):
-        successors = generator.choice(n_states, 1 if deterministic else generator.integers(1, n_states + 1), False)
-        row[successors] = generator.dirichlet(np.ones(len(successors)))
-    rewards = generator.integers(-3, 4, (n_states, n_actions)).astype(float)
-    rewards[:, 1:][generator.random((n_states, n_actions - 1)) < 0.2] = -np.inf
-    terminal = generator.random(n_states) < 0.3 if ends else None
-    return MDP.from_arrays(table, rewards, discount, terminal=terminal)
-
-
-def value_of_best_policy(mdp: MDP) -> np.ndarray:
-    """Brute force: solve the linear system of every policy, and take the best value of each state."""
-    table = mdp.transition_matrix.toarray().reshape(mdp.n_states, mdp.n_actions, mdp.n_states)
-    states, best = np.arange(mdp.n_states), np.full(mdp.n_states, -np.inf)
-    for policy in itertools.product(range(mdp.n_actions), repeat=mdp.n_states):
-        rewards = mdp.rewards[states, policy]
-        if np.isfinite(rewards).all():
-            system = np.eye(mdp.n_states) - mdp.discount * table[states, policy]
-            best = np.maximum(best, np.linalg.solve(system, rewards))
-    return best
-
-
-processes = st.builds(
-    random_mdp,
-    st.integers(0, 2**32 - 1),
-    st.integers(1, 5),
-    st.integers(1, 3),
-    st.sampled_from([0.0, 0.5, 0.8, 0.9]),
-    deterministic=st.booleans(),
-    ends=st.booleans(),
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(mdp=processes)
-def test_all_methods_agree_with_brute_force_in_value_and_in_optimal_actions(mdp):
-    truth = value_of_best_policy(mdp)
-    best = optimal_actions(backup(mdp, truth), 1e-7)
-    for method in DISCOUNTED:
-        solution = METHODS[method](mdp, tol=1e-9).unwrap()
-        np.testing.assert_allclose(solution.value, truth, rtol=0, atol=1e-8, err_msg=method)
-        # Brute force is off by the rounding of an ill-conditioned system, at most 1e-12 here.
-        assert (solution.lower <= truth + 1e-12).all(), method
-        assert (truth <= solution.upper + 1e-12).all(), method
-        np.testing.assert_array_equal(optimal_actions(backup(mdp, solution.value), 1e-7), best, err_msg=method)
-        assert best[np.arange(mdp.n_states), solution.policy].all(), method
-
-
-@settings(max_examples=60, deadline=None)
-@given(mdp=processes, sweeps=st.integers(0, 6), method=st.sampled_from(SWEEPING))
-def test_bounds_contain_the_optimum_and_the_policy_however_early_one_stops(mdp, sweeps, method):
-    solution = METHODS[method](mdp, tol=1e-12, max_iterations=sweeps)
-    truth = value_of_best_policy(mdp)
-    states = np.arange(mdp.n_states)
-    table = mdp.transition_matrix.toarray().reshape(mdp.n_states, mdp.n_actions, mdp.n_states)
-    system = np.eye(mdp.n_states) - mdp.discount * table[states, solution.policy]
-    followed = np.linalg.solve(system, mdp.rewards[states, solution.policy])
-    assert (solution.lower <= followed + 1e-12).all()
-    assert (followed <= truth + 1e-12).all()
-    assert (truth <= solution.upper + 1e-12).all()
-    assert solution.iterations <= sweeps
 
 
 def test_lower_bound_does_not_count_rewards_after_the_end():
@@ -98,27 +30,6 @@ def test_lower_bound_of_modified_policy_iteration_never_falls():
     bounds = [modified_policy_iteration(garnet(60, 0.999), tol=1e-9, max_iterations=k).lower for k in range(8)]
     for earlier, later in itertools.pairwise(bounds):
         assert (later >= earlier - 1e-9).all()  # rounding at values near 800
-
-
-@settings(max_examples=60, deadline=None)
-@given(mdp=processes, steps=st.integers(1, 8))
-def test_costates_of_a_limited_process_are_its_values(mdp, steps):
-    limited = mdp.finite_horizon(steps)
-    by_bellman, by_pontryagin = (METHODS[name](limited, tol=1e-9).unwrap() for name in LIMITED)
-    np.testing.assert_allclose(by_pontryagin.value, by_bellman.value, rtol=0, atol=1e-12)
-    assert by_pontryagin.policy.shape == by_bellman.policy.shape == (steps, mdp.n_states)
-
-
-@settings(max_examples=50, deadline=None)
-@given(mdp=processes, data=st.data())
-def test_bellman_operator_contracts_and_is_monotone(mdp, data):
-    numbers = st.lists(st.floats(-100, 100), min_size=mdp.n_states, max_size=mdp.n_states)
-    first, second = (np.array(data.draw(numbers)) for _ in range(2))
-    after_first, after_second = (backup(mdp, value).max(axis=1) for value in (first, second))
-    distance = np.abs(first - second).max()
-    assert np.abs(after_first - after_second).max() <= mdp.discount * distance + 1e-12
-    higher = backup(mdp, np.maximum(first, second)).max(axis=1)
-    assert (higher >= np.maximum(after_first, after_second) - 1e-12).all()
 
 
 def garnet(n_states: int, discount: float, branching: int = 5) -> MDP:
@@ -140,7 +51,10 @@ def garnet(n_states: int, discount: float, branching: int = 5) -> MDP:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_compiled_sweeps_equal_plain_ones(uniform, threads):
     """Kernels with constant and with varying rows, on one thread and on several, against NumPy and SciPy."""
-    mdp = garnet(101, 0.9) if uniform else random_mdp(3, 40, 3, 0.9, deterministic=False, ends=True)
+    table = np.tril(np.random.default_rng(3).random((3, 40, 40))).transpose(1, 0, 2)  # rows of 1 to 40 successors
+    rewards, ends = [[1.0, 0.0, -np.inf]] * 20 + [[0.0, -1.0, 2.0]] * 20, np.arange(40) < 3
+    varying = MDP.from_arrays(table / table.sum(axis=2, keepdims=True), rewards, 0.9, terminal=ends)
+    mdp = garnet(101, 0.9) if uniform else varying
     assert (mdp.branching is not None) == uniform
     plain, compiled = Sweeper(mdp, compiled=False), Sweeper(mdp, compiled=True, threads=threads)
     value = np.random.default_rng(0).normal(size=mdp.n_states)
