@@ -37,7 +37,7 @@ Result = namedtuple("Result", "states actions costates feedback curvature value 
 Lanes = namedtuple(
     "Lanes",
     "states actions d K below above curvature new_states new_actions new_below new_above costates weights "
-    "end_weights penalty l P p value terminal barrier shift growth size step sums trial before stalled iteration owner fresh waiting",
+    "end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step sums trial before stalled iteration owner fresh waiting",
 )
 
 
@@ -70,7 +70,7 @@ def _fill(problem: Any, batch: Any, lanes: Any, next_problem: int) -> int:
         next_problem += 1
         lanes.owner[lane], lanes.fresh[lane], lanes.iteration[lane] = owner, True, 0
         lanes.shift[lane], lanes.growth[lane], lanes.size[lane], lanes.barrier[lane] = 0.0, 1.0, 0.0, first
-        lanes.before[lane], lanes.stalled[lane] = -np.inf, 0
+        lanes.before[lane], lanes.stalled[lane], lanes.bent[lane] = -np.inf, 0, False
         lanes.penalty[lane] = batch.penalty[owner]
         lanes.end_weights[:, lane] = batch.end_weights[owner]
         lanes.states[0, :, lane] = batch.initial[owner]
@@ -165,7 +165,7 @@ def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
     for lane in range(LANES):
         lanes.waiting[lane] = lanes.owner[lane] >= 0 and (lanes.fresh[lane] or lanes.size[lane] > 0.0)
     taken = np.zeros(LANES, np.bool_)
-    for _ in range(TRIALS):
+    for trial in range(TRIALS):
         if not lanes.waiting.any():
             return
         _run_forward(problem, lanes)
@@ -180,6 +180,9 @@ def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
                     lanes.shift[lane] = shift if shift >= LEAST_SHIFT else 0.0
                 lanes.fresh[lane] = lanes.waiting[lane] = False
             elif lanes.waiting[lane]:
+                if trial == 0:
+                    lanes.bent[lane], lanes.far_P[:, lane] = True, lanes.P[:, lane]
+                    lanes.far_state[:, lane], lanes.far_slope[:, lane] = lanes.new_states[-1, :, lane], lanes.l[:, lane]
                 lanes.size[lane] *= SHORTER
                 if lanes.fresh[lane]:  # the path that was given leads nowhere finite
                     result.code[lanes.owner[lane]] = NOT_FINITE
@@ -220,6 +223,8 @@ def _run_backward(problem: Any, lanes: Any) -> None:
     _run_terminal(problem, lanes, lanes.states)
     lanes.costates[-1] = lanes.l
     lanes.p[:] = 0.0
+    for lane in range(LANES):
+        _bend(lanes, lane)
     lanes.sums[:3] = 0.0
     lanes.sums[3] = 1.0
     for k in range(len(lanes.actions) - 1, -1, -1):
@@ -249,6 +254,32 @@ def _run_backward(problem: Any, lanes: Any) -> None:
                 lanes.sums.ctypes.data,
             ),
         )
+
+
+@numba.njit(cache=True, nogil=True)
+def _bend(lanes: Any, lane: int) -> None:
+    """Model the end by its expansion where a full step failed, if it is more concave there, for one step.
+
+    On the flat side of a hinge (a penalty that begins somewhere) the path's own model is blind to what is beyond.
+    """
+    if not lanes.bent[lane]:
+        return
+    lanes.bent[lane] = False
+    n = lanes.p.shape[0]
+    here, there = 0.0, 0.0
+    for i in range(n):
+        here += lanes.P[i * (i + 3) // 2, lane]
+        there += lanes.far_P[i * (i + 3) // 2, lane]
+    if not there < here:
+        return
+    lanes.P[:, lane] = lanes.far_P[:, lane]
+    for i in range(n):
+        slope = lanes.far_slope[i, lane] - lanes.l[i, lane]
+        for j in range(n):
+            row, column = max(i, j), min(i, j)
+            away = lanes.states[-1, j, lane] - lanes.far_state[j, lane]
+            slope += lanes.far_P[row * (row + 1) // 2 + column, lane] * away
+        lanes.p[i, lane] = slope
 
 
 @numba.njit(cache=True, nogil=True)
@@ -387,6 +418,10 @@ def _new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any
         l=zeros(n),
         P=zeros(n * (n + 1) // 2),
         p=zeros(n),
+        bent=np.zeros(LANES, np.bool_),
+        far_state=zeros(n),
+        far_slope=zeros(n),
+        far_P=zeros(n * (n + 1) // 2),
         value=zeros(),
         terminal=zeros(1),
         barrier=zeros(),

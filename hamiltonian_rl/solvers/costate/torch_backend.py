@@ -8,7 +8,7 @@ Notation as in `kernels`, with a batch in front: B paths, N steps, n state, m ac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.solvers.costate.step_rules import DUAL_RANGE, SMALLEST_PIVOT, TO_THE_BOUND
-from hamiltonian_rl.solvers.costate.torch_derivatives import Expansion, Multipliers, expand
+from hamiltonian_rl.solvers.costate.torch_derivatives import Expansion, Multipliers, expand, expand_end
 
 Tensor = torch.Tensor
 
@@ -35,6 +35,8 @@ class _Paths:
     barrier: Tensor
     shift: Tensor
     growth: Tensor
+    bent: Tensor
+    far: Tensor
 
 
 @dataclass
@@ -125,6 +127,8 @@ class TorchSolver:
             first,
             blank(count),
             blank(count) + 1.0,
+            torch.zeros_like(first, dtype=torch.bool),
+            blank(count, initial.shape[1]),
         )
         trial = self._forward(paths, blank(count, horizon, m), blank(count, horizon, m, initial.shape[1]), blank(count))
         paths.states, paths.value = trial.states, trial.value
@@ -146,7 +150,7 @@ class TorchSolver:
         total = total + weight * self.augmented.end(state, self.multipliers.end_weights, self.multipliers.penalty)
         moved = torch.stack(actions, 1)
         below, above = self._moved_duals(paths, moved)
-        return _Paths(torch.stack(states, 1), moved, below, above, total, paths.barrier, paths.shift, paths.growth)
+        return replace(paths, states=torch.stack(states, 1), actions=moved, below=below, above=above, value=total)
 
     def _moved(self, action: Tensor, change: Tensor) -> Tensor:
         if not self.has_barrier:
@@ -180,7 +184,7 @@ class TorchSolver:
         """Return costates (Eq. 14), Riccati's model of V, and the steps to take."""
         expansion = expand(self.augmented, paths.states, paths.actions, self.multipliers, stepwise=self.stepwise)
         n, horizon = paths.states.shape[-1], paths.actions.shape[1]
-        costate, P, p = expansion.end_slope, expansion.end_curvature, torch.zeros_like(expansion.end_slope)
+        costate, (P, p) = expansion.end_slope, self._end_model(paths, expansion)
         zero = torch.zeros_like(paths.value)
         first, second, residual, sound = zero, zero, zero, torch.ones_like(zero, dtype=torch.bool)
         costates, steps = [costate], []
@@ -202,6 +206,17 @@ class TorchSolver:
             steps.append((d, K, Q_aa))
         d, K, curvature = (torch.stack(x[::-1], 1) for x in zip(*steps, strict=True))
         return _Model(torch.stack(costates[::-1], 1), d, K, curvature, first, second, residual, sound)
+
+    def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor]:
+        """Return curvature and slope (beyond λ) of the end's model; after a failed full step as `lanes` does."""
+        P, p = expansion.end_curvature, torch.zeros_like(expansion.end_slope)
+        if paths.bent.any():
+            slope, far_P = expand_end(self.augmented, paths.far, self.multipliers)
+            use = (paths.bent & (_trace(far_P) < _trace(P)))[:, None]
+            far_p = slope - expansion.end_slope + _times(far_P, paths.states[:, -1] - paths.far)
+            P, p = torch.where(use[..., None], far_P, P), torch.where(use, far_p, p)
+            paths.bent = torch.zeros_like(paths.bent)
+        return P, p
 
     def _quadratic(self, expansion: Expansion, k: int, costate: Tensor, P: Tensor, p: Tensor) -> tuple[Tensor, ...]:
         """Return the slope of H, what the model ahead adds to it, and the curvature, in z = (s, a)."""
@@ -273,11 +288,13 @@ class TorchSolver:
         self._raise_shift(paths, running & ~usable)
         waiting, size = running & usable, torch.ones_like(paths.value)
         d, K = torch.nan_to_num(model.d), torch.nan_to_num(model.K)
-        for _ in range(lanes.TRIALS):
+        for number in range(lanes.TRIALS):
             if not waiting.any():
                 return
             trial = self._forward(paths, d, K, size)
             taken = waiting & self._accepted(paths, model, size, trial.value)
+            if number == 0:
+                paths.bent, paths.far = waiting & ~taken, trial.states[:, -1]
             calmer = taken & (size >= 0.5)
             growth = torch.where(calmer, (paths.growth / 2.0).clamp(max=0.5), paths.growth)
             shift = torch.where(calmer, paths.shift * growth, paths.shift)
@@ -300,6 +317,10 @@ class TorchSolver:
         growth = torch.where(which, (paths.growth * 2.0).clamp(min=2.0), paths.growth)
         paths.shift = torch.where(which, (paths.shift * growth).clamp(min=lanes.FIRST_SHIFT), paths.shift)
         paths.growth = growth
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return torch.diagonal(matrix, dim1=1, dim2=2).sum(-1)
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:

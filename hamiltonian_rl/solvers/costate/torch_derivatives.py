@@ -94,8 +94,17 @@ def expand(
         reward_slope, jacobian = slopes(rewards, z), _jacobian(next_states, z)
         next_curvature = torch.stack([_jacobian(jacobian[..., i, :], z) for i in range(n)], -3)
         reward_curvature = _jacobian(reward_slope, z)
-        last = states[:, -1].detach().requires_grad_()
-        end_slope = slopes(augmented.end(last, multipliers.end_weights, multipliers.penalty), last)
-        end_curvature = _jacobian(end_slope, last)
+    end_slope, end_curvature = expand_end(augmented, states[:, -1], multipliers)
     found = jacobian, reward_slope, reward_curvature, next_curvature, end_slope, end_curvature
     return Expansion(*(x.detach() for x in found))
+
+
+def expand_end(
+    augmented: Augmented, states: torch.Tensor, multipliers: Multipliers
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return gradient ``(B, n)`` and curvature ``(B, n, n)`` of the terminal reward at last states ``(B, n)``."""
+    with torch.enable_grad():
+        last = states.detach().requires_grad_()
+        slope = slopes(augmented.end(last, multipliers.end_weights, multipliers.penalty), last)
+        curvature = _jacobian(slope, last)
+    return slope.detach(), curvature.detach()
