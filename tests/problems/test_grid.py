@@ -141,7 +141,7 @@ def test_single_precision_bounds_leave_rows_that_sum_to_one():
 @pytest.mark.parametrize(
     ("problem", "points", "n_actions", "message"),
     [
-        (Flat(), (5,), 3, r"reward returned \(\) for a batch of \(5, 3\)"),
+        (Flat(), (5,), 3, r"reward returned \(\) for a batch of \(15,\)"),
         (Wrapped(), (5,), 3, "expected 1 entries, one a coordinate"),
         (Pushed(), (5,), 3, "The action space .* has no bounds"),
         (Many(), (5,), 3, "The action space is MultiDiscrete"),
@@ -154,9 +154,8 @@ def test_single_precision_bounds_leave_rows_that_sum_to_one():
         (Regulator(), (5,), 1, "n_actions = 1"),
         (Endless(), (5,), 3, "has no bounds"),
         (Broken(), (5,), 3, r"not finite at state \[-1\.0\] and action \[-1\.0\]"),
-        (Rewarded(), (5,), 3, "terminal reward"),
     ],
 )
 def test_bad_grid_is_one_clear_sentence(problem, points, n_actions, message):
     with pytest.raises(UsageError, match=message):
-        Grid(problem, points, n_actions)
+        _ = Grid(problem, points, n_actions).mdp
