@@ -26,6 +26,18 @@ class Status(Enum):
         "The method ended with an answer less exact than was asked for; the bounds hold. Raise tol, or take another "
         "method."
     )
+    UNCERTIFIED = (
+        "Done as was asked, without a certificate: the iterates came to rest or all steps were taken, but an infinite "
+        "bound is none. Compare with more points."
+    )
+    UNSETTLED = (
+        "The iterates neither come to rest nor grow, as can happen where a sweep need not contract; the best is "
+        "returned. Raise tol, or take multilinear interpolation, more points or a lower discount."
+    )
+    DIVERGED = (
+        "The iterates grew beyond what any rewards add up to; what is returned is no solution. Take multilinear "
+        "interpolation or more points."
+    )
     INTERRUPTED = "Interrupted; the bounds hold, and value can be given to initial_value to go on."
 
 
@@ -53,8 +65,8 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether the solver reached what it was asked for."""
-        return self.status is Status.CONVERGED
+        """Whether the solver reached what it was asked for; certified or, where its method has no bounds, not."""
+        return self.status in (Status.CONVERGED, Status.UNCERTIFIED)
 
     @property
     def gap(self) -> float:
