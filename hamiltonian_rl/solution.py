@@ -31,12 +31,12 @@ class Status(Enum):
         "bound is none. Compare with more points."
     )
     UNSETTLED = (
-        "The iterates neither come to rest nor grow, as can happen where a sweep need not contract; the best is "
-        "returned. Raise tol, or take multilinear interpolation, more points or a lower discount."
+        "The iterates do not come to rest, or lie beyond what rewards can add up to, as can happen where a sweep need "
+        "not contract; the best is returned. Raise tol, or take multilinear interpolation or more points."
     )
     DIVERGED = (
-        "The iterates grew beyond what any rewards add up to; what is returned is no solution. Take multilinear "
-        "interpolation or more points."
+        "The iterates grew a hundred times beyond what rewards can add up to; what is returned is no solution. Take "
+        "multilinear interpolation or more points."
     )
     INTERRUPTED = "Interrupted; the bounds hold, and value can be given to initial_value to go on."
 

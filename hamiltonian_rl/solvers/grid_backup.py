@@ -34,7 +34,7 @@ class GridBackup:
     Attributes:
         refines: Whether actions are refined.
         size: Numbers in an action.
-        largest_reward: Largest size of a reward so far.
+        rewards: Least and largest reward so far.
         may_end: Whether an episode has ended so far.
     """
 
@@ -42,7 +42,12 @@ class GridBackup:
         self.grid, self.problem = grid, grid.problem
         self.refines = bool(refine) and grid.actions.ndim == 2
         self.size = int(np.prod(grid.actions.shape[1:]))
-        self.largest_reward, self.may_end = 0.0, False
+        self.rewards, self.may_end = (np.inf, -np.inf), False
+
+    @property
+    def largest_reward(self) -> float:
+        """Largest size of a reward so far."""
+        return max(map(abs, self.rewards))
 
     def q(
         self, later: Interpolant | None, states: np.ndarray, actions: np.ndarray, step: int, *, last: bool = False
@@ -57,8 +62,9 @@ class GridBackup:
             last: Whether the horizon ends with it.
         """
         found = outcomes(self.problem, states, actions, step, last=last)
-        sizes = np.abs(found.rewards)
-        self.largest_reward = max(self.largest_reward, float(sizes.max(where=sizes < np.inf, initial=0.0)))
+        least, largest = self.rewards
+        least = float(found.rewards.min(where=found.rewards > -np.inf, initial=least))
+        self.rewards = least, float(found.rewards.max(initial=largest))
         self.may_end = self.may_end or not found.goes_on.all()
         if last or later is None:
             return found.rewards
