@@ -18,8 +18,10 @@ from hamiltonian_rl.problems.interpolation import Interpolant
 from hamiltonian_rl.problems.outcomes import outcomes
 
 BLOCK = 16_384  # pairs of state and action evaluated together: they stay in the cache
-TRIALS = 9  # points tried along a line; each golden section leaves 0.62 of it, each parabola far less
-ROUNDS = 2  # times that all coordinates of an action of several are gone through
+# Points tried along a line, and after how many golden sections comes a parabola, or the other way round: at the kinks
+# of multilinear interpolation golden sections leave 0.62 of the line each, where a parabola says little.
+TRIALS = {"multilinear": 22, "cubic": 9}
+ROUNDS = 3  # times that all coordinates of an action of several are gone through
 GOLDEN = 0.3819660112501051
 Evaluate = Callable[[np.ndarray], np.ndarray]  # actions (M, m) to q (M,), the states being fixed
 
@@ -126,9 +128,8 @@ class GridBackup:
         width = (high - low) / (self.grid.n_actions - 1)
         for _ in range(ROUNDS if len(low) > 1 else 1):
             for coordinate in range(len(low)):
-                _search_line(
-                    actions, best, coordinate, width[coordinate], (low[coordinate], high[coordinate]), evaluate
-                )
+                limits = (low[coordinate], high[coordinate])
+                _search_line(actions, best, coordinate, width[coordinate], limits, evaluate, self.grid.interpolation)
 
 
 def _search_line(
@@ -138,6 +139,7 @@ def _search_line(
     width: float,
     limits: tuple[float, float],
     evaluate: Evaluate,
+    interpolation: str,
 ) -> None:
     """Move one coordinate of actions to better places within ``width``, in place."""
 
@@ -155,9 +157,9 @@ def _search_line(
         middle[beyond], best[beyond] = end[beyond], q_end[beyond]
         other, q_other = (right, q_right) if end is left else (left, q_left)
         other[beyond], q_other[beyond] = start[beyond], q_start[beyond]
-    for trial in range(TRIALS):
+    for trial in range(TRIALS[interpolation]):
         place = _golden(left, middle, right)
-        if trial % 3 != 2:
+        if (trial % 3 == 0) == (interpolation == "multilinear"):
             vertex = _vertex(left, middle, right, q_left, best, q_right)
             inside = (vertex > left) & (vertex < right) & (np.abs(vertex - middle) > 1e-9 * width)
             place = np.where(inside, vertex, place)

@@ -46,8 +46,9 @@ def solve_grid(
 
     Args:
         grid: The grid, with its interpolation. With a horizon the problem's functions may depend on the step.
-        refine: Whether a Box action is refined beyond the grid's actions. Without it and with multilinear
-            interpolation, the solution is that of ``grid.mdp``.
+        refine: Whether a Box action is refined beyond the grid's actions, one of its coordinates after the other:
+            at the kinks of multilinear interpolation, actions of several coordinates may be left short of the best.
+            Without it and with multilinear interpolation, the solution is that of ``grid.mdp``.
         tol: Largest distance of the bounds, or of what stands for them where nothing is certified.
         initial_value: First iterate, shape ``(S,)``, without a horizon.
         evaluation_sweeps: Sweeps of each policy at the most, without a horizon.
@@ -65,12 +66,11 @@ def solve_grid(
 
     Example:
         >>> from hamiltonian_rl.envs.problems import problem
-        >>> solution = solve_grid(Grid(problem("Pendulum-v1"), (31, 31), 5, "cubic"))
+        >>> solution = solve_grid(Grid(problem("Pendulum-v1"), (21, 21), 3))
         >>> solution.value.shape, solution.policy.shape, solution.status.name
-        ((201, 961), (200, 961, 1), 'UNCERTIFIED')
-        >>> upright = np.zeros(2)
-        >>> abs(solution.value_at(upright)) < 1e-3, np.abs(solution.gradient_at(upright)).max() < 1e-3
-        (True, True)
+        ((201, 441), (200, 441, 1), 'UNCERTIFIED')
+        >>> solution.rollout(np.array([[0.5, 0.0]])).states.shape
+        (1, 201, 2)
     """
     check_tol(tol)
     check_count(evaluation_sweeps, "evaluation_sweeps", least=0)
