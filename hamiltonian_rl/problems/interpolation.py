@@ -15,8 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hamiltonian_rl.errors import UsageError
+
 DEGREES = {"multilinear": 1, "cubic": 3}
 LEAST_CUBIC = 4  # points along a coordinate
+MOST = 4  # coordinates
 
 
 class Interpolant:
@@ -31,6 +34,9 @@ class Interpolant:
         periodic: Which coordinates wrap: there the point after the last is the first.
         degree: 1, multilinear, or 3, cubic.
 
+    Raises:
+        UsageError: If there are more than four coordinates.
+
     Example:
         >>> cube = Interpolant(np.arange(6.0) ** 3, np.zeros(1), np.ones(1), (False,), degree=3)
         >>> round(float(cube(np.array([2.5]))), 9), cube.gradient(np.array([2.0])).round(9).tolist()
@@ -40,6 +46,8 @@ class Interpolant:
     def __init__(
         self, value: np.ndarray, low: np.ndarray, spacing: np.ndarray, periodic: Sequence[bool], degree: int
     ) -> None:
+        if value.ndim > MOST:
+            raise UsageError(f"The grid has {value.ndim} coordinates; interpolation takes 1 to {MOST}.")
         self._width = degree + 1
         self._place = (low, spacing, np.array(value.shape, np.int64), np.array(periodic, np.bool_))
         found = np.asarray(value, float)
@@ -50,27 +58,27 @@ class Interpolant:
             elif wraps:
                 lines = np.concatenate([lines, lines[:1]])
             found = np.moveaxis(lines, 0, axis)
-        strides = np.cumprod((1, *found.shape[:0:-1]))[::-1]
-        self._strides = np.array(strides, np.int64)
+        padded = (1,) * (MOST - found.ndim) + found.shape
+        self._strides = np.array(np.cumprod((1, *padded[:0:-1]))[::-1], np.int64)
         self._coefficients = np.ascontiguousarray(found).ravel()
+        self._size = found.ndim
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Return the value at states of shape ``(..., n)``, shape ``(...)``; NaN where a state is not finite."""
-        from hamiltonian_rl.problems.interpolation_kernels import value_kernel  # numba takes a moment to import
-
-        rows = np.asarray(states, float).reshape(-1, len(self._strides))
-        out = np.empty(len(rows))
-        value_kernel(len(self._strides), self._width)(self._coefficients, self._strides, *self._place, rows, out)
-        return out.reshape(np.shape(states)[:-1])
+        return self._at(states, slopes=False).reshape(np.shape(states)[:-1])
 
     def gradient(self, states: np.ndarray) -> np.ndarray:
         """Return the gradient at states of shape ``(..., n)``, of the same shape; zero along where V is cut off."""
-        from hamiltonian_rl.problems.interpolation_kernels import gradient_kernel
+        return self._at(states, slopes=True).reshape(np.shape(states))
 
-        rows = np.asarray(states, float).reshape(-1, len(self._strides))
-        out = np.empty(rows.shape)
-        gradient_kernel(len(self._strides), self._width)(self._coefficients, self._strides, *self._place, rows, out)
-        return out.reshape(np.shape(states))
+    def _at(self, states: np.ndarray, *, slopes: bool) -> np.ndarray:
+        from hamiltonian_rl.problems.interpolation_kernels import interpolation_kernel  # numba takes a moment
+
+        rows = np.ascontiguousarray(states, float).reshape(-1, self._size)
+        out = np.empty((len(rows), self._size if slopes else 1))
+        kernel = interpolation_kernel(self._size, self._width, slopes)
+        kernel(self._coefficients, self._strides, *self._place, rows, out)
+        return out
 
 
 def _spline(values: np.ndarray) -> np.ndarray:
