@@ -1,7 +1,7 @@
 """Bellman's operator on a grid, where nothing is stored that can be computed: best actions, block by block.
 
-The best of the grid's actions is refined: along one coordinate of the action after the other, by parabolas through
-three points and golden sections in turn (Brent 1973, chapter 5, on all states together). An action gives way only to
+The best of the grid's actions is refined: along one coordinate of the action after the other, and along what they moved
+together, by parabolas through three points and golden sections in turn (Brent 1973, chapter 5, on all states at once). An action gives way only to
 a strictly better one, so that ties and rounding do not make policies go round in circles.
 """
 
@@ -22,6 +22,7 @@ BLOCK = 16_384  # pairs of state and action evaluated together: they stay in the
 # of multilinear interpolation golden sections leave 0.62 of the line each, where a parabola says little.
 TRIALS = {"multilinear": 22, "cubic": 9}
 ROUNDS = 3  # times that all coordinates of an action of several are gone through
+REACH = 3.0  # times as far as a round moved, the line along that move is looked at
 GOLDEN = 0.3819660112501051
 Evaluate = Callable[[np.ndarray], np.ndarray]  # actions (M, m) to q (M,), the states being fixed
 
@@ -122,48 +123,57 @@ class GridBackup:
         return actions[index], best
 
     def _refine(self, actions: np.ndarray, best: np.ndarray, evaluate: Evaluate) -> None:
-        """Move actions ``(M, m)`` and their q to better ones nearby, in place."""
+        """Move actions ``(M, m)`` and their q to better ones nearby, in place.
+
+        After all coordinates, along what the round moved, from one top along the last coordinate to the next (Powell
+        1964): without it, coordinates that act on each other would need many rounds.
+        """
         space: Any = self.problem.action_space
-        low, high = space.low.astype(float), space.high.astype(float)
-        width = (high - low) / (self.grid.n_actions - 1)
-        for _ in range(ROUNDS if len(low) > 1 else 1):
-            for coordinate in range(len(low)):
-                limits = (low[coordinate], high[coordinate])
-                _search_line(actions, best, coordinate, width[coordinate], limits, evaluate, self.grid.interpolation)
+        limits = space.low.astype(float), space.high.astype(float)
+        steps = np.diag((limits[1] - limits[0]) / (self.grid.n_actions - 1))
+        trials, kinked = TRIALS[self.grid.interpolation], self.grid.interpolation == "multilinear"
+        before = actions.copy()
+        for _ in range(ROUNDS if len(steps) > 1 else 1):
+            for step in steps:
+                _search_line(actions, best, np.broadcast_to(step, actions.shape), limits, evaluate, trials, kinked)
+            if len(steps) > 1:
+                found = actions.copy()
+                _search_line(actions, best, REACH * (actions - before), limits, evaluate, trials, kinked)
+                before = found
 
 
 def _search_line(
     actions: np.ndarray,
     best: np.ndarray,
-    coordinate: int,
-    width: float,
-    limits: tuple[float, float],
+    direction: np.ndarray,
+    limits: tuple[np.ndarray, np.ndarray],
     evaluate: Evaluate,
-    interpolation: str,
+    trials: int,
+    kinked: bool,
 ) -> None:
-    """Move one coordinate of actions to better places within ``width``, in place."""
+    """Move actions to better places along ``a + t d`` with t within ±1 and a within its limits, in place."""
 
-    def q_at(places: np.ndarray) -> np.ndarray:
-        moved = actions.copy()
-        moved[:, coordinate] = places
-        return evaluate(moved)
+    def moved(t: np.ndarray) -> np.ndarray:
+        shifted: np.ndarray = (actions + t[:, None] * direction).clip(*limits)
+        return shifted
 
-    middle = actions[:, coordinate].copy()
-    left, right = (middle - width).clip(*limits), (middle + width).clip(*limits)
-    q_left, q_right = q_at(left), q_at(right)
+    middle = np.zeros(len(actions))
+    left, right = _reach(actions, -direction, limits), _reach(actions, direction, limits)
+    left *= -1.0
+    q_left, q_right = evaluate(moved(left)), evaluate(moved(right))
     for end, q_end in ((left, q_left), (right, q_right)):  # the top lies beyond the middle: look between them
         beyond = q_end > best
         start, q_start = middle.copy(), best.copy()
         middle[beyond], best[beyond] = end[beyond], q_end[beyond]
         other, q_other = (right, q_right) if end is left else (left, q_left)
         other[beyond], q_other[beyond] = start[beyond], q_start[beyond]
-    for trial in range(TRIALS[interpolation]):
+    for trial in range(trials):
         place = _golden(left, middle, right)
-        if (trial % 3 == 0) == (interpolation == "multilinear"):
+        if (trial % 3 == 0) == kinked:
             vertex = _vertex(left, middle, right, q_left, best, q_right)
-            inside = (vertex > left) & (vertex < right) & (np.abs(vertex - middle) > 1e-9 * width)
+            inside = (vertex > left) & (vertex < right) & (np.abs(vertex - middle) > 1e-9)
             place = np.where(inside, vertex, place)
-        q = q_at(place)
+        q = evaluate(moved(place))
         up, after = q > best, place > middle
         rises, falls = up & after, ~up & after
         left = np.where(rises, middle, np.where(~up & ~after, place, left))
@@ -171,7 +181,15 @@ def _search_line(
         right = np.where(up & ~after, middle, np.where(falls, place, right))
         q_right = np.where(up & ~after, best, np.where(falls, q, q_right))
         middle[up], best[up] = place[up], q[up]
-    actions[:, coordinate] = middle
+    actions[...] = moved(middle)
+
+
+def _reach(actions: np.ndarray, direction: np.ndarray, limits: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return how far t may go, up to 1, before an action meets its limits; shape ``(M,)``."""
+    room = np.where(direction > 0, limits[1] - actions, actions - limits[0])
+    share = np.divide(room, np.abs(direction), out=np.ones_like(actions), where=direction != 0)
+    reach: np.ndarray = share.min(axis=-1).clip(0.0, 1.0)
+    return reach
 
 
 def _golden(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -46,9 +46,9 @@ def solve_grid(
 
     Args:
         grid: The grid, with its interpolation. With a horizon the problem's functions may depend on the step.
-        refine: Whether a Box action is refined beyond the grid's actions, one of its coordinates after the other:
-            at the kinks of multilinear interpolation, actions of several coordinates may be left short of the best.
-            Without it and with multilinear interpolation, the solution is that of ``grid.mdp``.
+        refine: Whether a Box action is refined beyond the grid's actions, a search near the best of them: at the
+            kinks of multilinear interpolation, actions of several coordinates may be left a little short of the
+            best. Without it and with multilinear interpolation, the solution is that of ``grid.mdp``.
         tol: Largest distance of the bounds, or of what stands for them where nothing is certified.
         initial_value: First iterate, shape ``(S,)``, without a horizon.
         evaluation_sweeps: Sweeps of each policy at the most, without a horizon.

@@ -15,6 +15,7 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import backward_induction, modified_policy_iteration, solve_grid
+from hamiltonian_rl.solvers.grid_backup import GridBackup
 
 
 def box(low, high, size=1):
@@ -145,7 +146,7 @@ def test_cubic_splines_are_exact_on_a_regulator_with_its_gradient_and_its_gain()
     assert solution.value.shape == (13, 49)
     assert solution.policy.shape == (12, 49, 2)
     for step in (0, 5, 11, 12):
-        np.testing.assert_allclose(solution.value_at(states, step), quadratic(states, p[step]), rtol=0, atol=1e-7)
+        np.testing.assert_allclose(solution.value_at(states, step), quadratic(states, p[step]), rtol=0, atol=1e-8)
         np.testing.assert_allclose(solution.gradient_at(states, step), -2.0 * states @ p[step], rtol=0, atol=1e-6)
     np.testing.assert_allclose(solution.action_at(states), -states @ gain.T, rtol=0, atol=1e-3)
     path = solution.rollout(states)
@@ -424,6 +425,22 @@ class Impossible(Growth):
         return action * 0.0 + state - 0.3
 
 
+class Indifferent(Growth):
+    def dynamics(self, state, action, step):
+        return state + 0.0 * action
+
+    def reward(self, state, action, step):
+        return torch.log(state[..., 0])
+
+
+def test_an_action_gives_way_only_to_a_strictly_better_one():
+    kept = np.linspace(0.1, 0.9, 5)[:, None]
+    grid = Grid(Indifferent(), (5,), 5)
+    chosen, best = GridBackup(grid).best(grid.interpolant(np.zeros(5)), grid.states, 0, kept=kept)
+    np.testing.assert_array_equal(chosen, kept)
+    np.testing.assert_allclose(best, np.log(grid.states[:, 0]), rtol=0, atol=1e-15)
+
+
 def test_constraints_are_kept():
     limited = solve_grid(Grid(Limited(), (17,), 28, "cubic"), tol=1e-8)
     assert (limited.policy <= 1.0 / 3.0).all()
@@ -457,6 +474,7 @@ class Worthless(FiniteChase):
         (lambda: solve_grid(Grid(FiniteChase(), (5, 4), 5), initial_value=np.zeros(20)), "without a horizon"),
         (lambda: solve_grid(Grid(Growth(), (9,), 5), max_iterations=-1), "max_iterations = -1"),
         (lambda: Grid(Growth(), (3,), 5, "cubic"), "at least 4"),
+        (lambda: solve_grid(Grid(Sum(5), (2,) * 5, 2)), "5 coordinates; interpolation takes 1 to 4"),
         (lambda: Grid(Growth(), (9,), 5, "cubik"), 'no interpolation "cubik". Did you mean "cubic"'),
         (lambda: Grid(Growth(), (9,), 5, "cubic").mdp, "negative weights"),
         (lambda: solve_grid(Grid(Growth(), (9,), 5)).value_at(np.zeros(2)), r"shape \(2,\); expected \(\.\.\., 1\)"),
