@@ -1,8 +1,8 @@
 """Bellman's operator on a grid, where nothing is stored that can be computed: best actions, block by block.
 
 The best of the grid's actions is refined: along one coordinate of the action after the other, and along what they moved
-together, by parabolas through three points and golden sections in turn (Brent 1973, chapter 5, on all states at once). An action gives way only to
-a strictly better one, so that ties and rounding do not make policies go round in circles.
+together, by parabolas through three points and golden sections in turn (Brent 1973, chapter 5, on all states at once).
+An action gives way only to a strictly better one, so that ties and rounding do not make policies go round in circles.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import hamiltonian_rl
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solution import Status
-from hamiltonian_rl.solvers import backward_induction, modified_policy_iteration, solve_grid
+from hamiltonian_rl.solvers import backward_induction, modified_policy_iteration, solve, solve_grid
 from hamiltonian_rl.solvers.grid_backup import GridBackup
 
 
@@ -232,7 +232,7 @@ class Chase(ControlProblem):
 
 
 class FiniteChase(Chase):
-    horizon = 7
+    horizon = 4  # from the left the end is not within reach
 
 
 def test_terminal_rewards_and_ends_are_the_same_with_and_without_a_table():
@@ -243,6 +243,41 @@ def test_terminal_rewards_and_ends_are_the_same_with_and_without_a_table():
     grid = Grid(FiniteChase(), (11, 8), 5)
     table = backward_induction(grid.mdp)
     np.testing.assert_allclose(solve_grid(grid, refine=False).value[0], table.value, rtol=0, atol=1e-10)
+
+
+class Leap(ControlProblem):
+    """Each step goes one to the right and pays x; beyond 1 the episode is over and pays x² more."""
+
+    state_space, action_space, discount = box(0, 2), gym.spaces.Discrete(1), 0.5
+
+    def dynamics(self, state, action, step):
+        return state + 1.0
+
+    def reward(self, state, action, step):
+        return state[..., 0]
+
+    def terminal_reward(self, state):
+        return state[..., 0] ** 2
+
+    def terminated(self, state):
+        return state[..., 0] > 1.0
+
+
+class FiniteLeap(Leap):
+    horizon = 5
+
+
+@pytest.mark.parametrize("problem", [Leap(), FiniteLeap()])
+@pytest.mark.parametrize("route", ["table", "multilinear", "cubic"])
+def test_arriving_at_an_end_pays_its_terminal_reward_once(problem, route):
+    """By hand: V = x² beyond 1; x + (x + 1)² / 2 up to 1; from 0 one meets 1 first, which is not beyond."""
+    grid = Grid(problem, (9,), interpolation="cubic" if route == "cubic" else "multilinear")
+    x = grid.states[:, 0]
+    expected = np.where(x > 1, x**2, x + 0.5 * (x + 1) ** 2)
+    expected[0] = 0.5 * expected[4]
+    solution = solve(grid.mdp, tol=1e-13) if route == "table" else solve_grid(grid, tol=1e-12)
+    value = solution.value if solution.value.ndim == 1 else solution.value[0]
+    np.testing.assert_allclose(value, expected, rtol=0, atol=1e-12)
 
 
 def test_bounds_of_the_discounted_grid_hold_before_it_has_converged():
