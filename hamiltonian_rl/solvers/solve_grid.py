@@ -53,7 +53,8 @@ def solve_grid(
         initial_value: First iterate, shape ``(S,)``, without a horizon.
         evaluation_sweeps: Sweeps of each policy at the most, without a horizon.
         max_iterations: Rounds at the most, without a horizon.
-        estimate_error: Whether to solve on half the resolution too, for `GridSolution.error_estimate` (Richardson).
+        estimate_error: Whether to solve on half the resolution too, for `GridSolution.error_estimate` (Richardson);
+            there is none if either does not end as was asked.
         progress: Called after each sweep over all actions with their number and the distance of the bounds. Ctrl-C
             returns what there is; with a horizon, the steps not reached repeat the first that was.
 
@@ -75,13 +76,6 @@ def solve_grid(
     check_tol(tol)
     check_count(evaluation_sweeps, "evaluation_sweeps", least=0)
     check_count(max_iterations, "max_iterations", least=0)
-    coarse = None
-    if estimate_error:
-        coarse = solve_grid(
-            _half(grid), refine=refine, tol=tol, evaluation_sweeps=evaluation_sweeps, max_iterations=max_iterations
-        )
-        if grid.problem.horizon is None and initial_value is None:
-            initial_value = _on(grid, coarse)
     work = GridSweeps(GridBackup(grid, refine=refine), tol, progress)
     if grid.problem.horizon is not None:
         if initial_value is not None:
@@ -89,9 +83,20 @@ def solve_grid(
         solution = _backward(work)
     else:
         solution = _iterate(work, initial_value, evaluation_sweeps, max_iterations)
-    if coarse is None or not (solution.converged and coarse.converged):
+    if not (estimate_error and solution.converged):
         return solution
-    return dataclasses.replace(solution, error_estimate=_richardson(solution, coarse))
+    half = _half(grid)
+    start = solution.value_at(half.states) if grid.problem.horizon is None else None
+    coarse = solve_grid(
+        half,
+        refine=refine,
+        tol=tol,
+        initial_value=start,
+        evaluation_sweeps=evaluation_sweeps,
+        max_iterations=max_iterations,
+        progress=progress,
+    )
+    return dataclasses.replace(solution, error_estimate=_richardson(solution, coarse)) if coarse.converged else solution
 
 
 def _backward(work: GridSweeps) -> GridSolution:
@@ -181,11 +186,6 @@ def _half(grid: Grid) -> Grid:
     return Grid(grid.problem, points, grid.n_actions, grid.interpolation)
 
 
-def _on(grid: Grid, solution: GridSolution) -> np.ndarray:
-    """Return the value of another grid's solution (at the first step) on the points of this one."""
-    return np.concatenate([solution.value_at(grid.states_of(part)) for part in grid.blocks(BLOCK)])
-
-
 def _richardson(fine: GridSolution, coarse: GridSolution) -> np.ndarray:
     """Return ``|V_h - V_2h| / (2^p - 1)`` on the fine points, p the order of the interpolation.
 
@@ -194,7 +194,9 @@ def _richardson(fine: GridSolution, coarse: GridSolution) -> np.ndarray:
     steps = [[axis[1] - axis[0] for axis in grid.axes] for grid in (coarse.grid, fine.grid)]
     ratio = float((np.array(steps[0]) / steps[1]).min())
     first = coarse.value if coarse.value.ndim == 1 else coarse.value[0]
-    difference = np.abs(_on(coarse.grid, fine) - first) / (ratio ** (DEGREES[fine.grid.interpolation] + 1) - 1.0)
+    difference = np.abs(fine.value_at(coarse.grid.states) - first) / (
+        ratio ** (DEGREES[fine.grid.interpolation] + 1) - 1.0
+    )
     plain = Grid(coarse.grid.problem, coarse.grid.shape, coarse.grid.n_actions)
     spread = plain.interpolant(difference)
     return np.concatenate([spread(fine.grid.states_of(part)) for part in fine.grid.blocks(BLOCK)])
