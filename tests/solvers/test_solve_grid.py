@@ -280,6 +280,23 @@ def test_arriving_at_an_end_pays_its_terminal_reward_once(problem, route):
     np.testing.assert_allclose(value, expected, rtol=0, atol=1e-12)
 
 
+def test_where_an_episode_is_over_the_value_is_exact_from_the_first_sweep():
+    for interpolation in ("multilinear", "cubic"):
+        solution = solve_grid(Grid(Leap(), (9,), interpolation=interpolation), max_iterations=0)
+        ended = solution.grid.states[:, 0] > 1
+        np.testing.assert_array_equal(solution.value[ended], solution.grid.states[ended, 0] ** 2)
+
+
+def test_best_actions_between_the_points_are_those_of_their_step():
+    """By hand: the share saved is 0.95 B / (1 + 0.95 B) with B of the next step: 1 at the end, then 0.36 (1 + 0.95)."""
+    solution, k = solve_grid(Grid(FiniteGrowth(), (33,), 9, "cubic")), np.array([[0.12], [0.33]])
+    for step, slope in ((9, 1.0), (8, 0.36 * 1.95)):
+        np.testing.assert_allclose(solution.action_at(k, step), 0.95 * slope / (1 + 0.95 * slope), rtol=0, atol=1e-4)
+    clock = solve_grid(Grid(Clock(), (5,), 3))
+    assert clock.action_at(np.array([0.3]), 2) == 1.0
+    assert clock.rollout(np.array([[0.3]])).returns == 6.0
+
+
 def test_bounds_of_the_discounted_grid_hold_before_it_has_converged():
     grid = Grid(Chase(), (11, 8), 5)
     exact = modified_policy_iteration(grid.mdp, tol=1e-11).value
