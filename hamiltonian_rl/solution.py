@@ -45,6 +45,8 @@ class Status(Enum):
 class Solution:
     """An optimal value between certified bounds, with a policy and its certified loss.
 
+    A bound that nothing certifies is infinite.
+
     Attributes:
         value: Estimate of V* between the bounds, shape ``(S,)``.
         lower: ``lower <= V_π <= V*`` for the returned policy π, shape ``(S,)``.
