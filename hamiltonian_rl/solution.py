@@ -26,12 +26,26 @@ class Status(Enum):
         "The method ended with an answer less exact than was asked for; the bounds hold. Raise tol, or take another "
         "method."
     )
+    UNCERTIFIED = (
+        "Done as was asked, without a certificate: the iterates came to rest or all steps were taken, but an infinite "
+        "bound is none. Compare with more points."
+    )
+    UNSETTLED = (
+        "The iterates do not come to rest, or lie beyond what rewards can add up to, as can happen where a sweep need "
+        "not contract; the best is returned. Raise tol, or take multilinear interpolation or more points."
+    )
+    DIVERGED = (
+        "The iterates grew a hundred times beyond what rewards can add up to; what is returned is no solution. Take "
+        "multilinear interpolation or more points."
+    )
     INTERRUPTED = "Interrupted; the bounds hold, and value can be given to initial_value to go on."
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
     """An optimal value between certified bounds, with a policy and its certified loss.
+
+    A bound that nothing certifies is infinite.
 
     Attributes:
         value: Estimate of V* between the bounds, shape ``(S,)``.
@@ -53,8 +67,8 @@ class Solution:
 
     @property
     def converged(self) -> bool:
-        """Whether the solver reached what it was asked for."""
-        return self.status is Status.CONVERGED
+        """Whether the solver reached what it was asked for; certified or, where its method has no bounds, not."""
+        return self.status in (Status.CONVERGED, Status.UNCERTIFIED)
 
     @property
     def gap(self) -> float:

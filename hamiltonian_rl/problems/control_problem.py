@@ -58,7 +58,10 @@ class ControlProblem(ABC):
         """Return ``r(s, a, k)``, shape ``(...)``."""
 
     def terminal_reward(self, state: torch.Tensor) -> torch.Tensor:
-        """Return ``h(s_N)``, shape ``(...)``; zero unless a problem says otherwise."""
+        """Return ``h`` of an episode's last state, shape ``(...)``; zero unless a problem says otherwise.
+
+        The last state is ``s_N``, or an earlier one where the episode is over (`terminated`), N then being its step.
+        """
         return state[..., 0] * 0.0
 
     def terminated(self, state: torch.Tensor) -> torch.Tensor:

@@ -1,44 +1,50 @@
-"""A control problem on a grid: the finite process whose value interpolates the problem's own.
+"""A control problem on a grid: points, interpolation between them, and the finite process that multilinear one makes.
 
 A next state between grid points becomes their mixture, with the weights of multilinear interpolation as
 probabilities. They are not negative and sum to one, so Bellman's operator on the grid contracts and is
 monotone, and every solver of finite processes applies with its bounds (Kushner and Dupuis 2001, chapter 5).
 The bounds are those of the grid's process; its distance from the problem falls with the square of the
-spacing where V is smooth.
+spacing where V is smooth. Cubic interpolation is of fourth order, and no process: `solve_grid` takes both.
 """
 
 from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from hamiltonian_rl.errors import UsageError, first_line
+from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems.control_problem import ControlProblem
+from hamiltonian_rl.problems.interpolation import DEGREES, LEAST_CUBIC, Interpolant
 from hamiltonian_rl.problems.mdp import MDP
+from hamiltonian_rl.problems.outcomes import last_reward, outcomes, over
 
 LARGEST = 2**31 - 1  # states that int32 numbers
+PROBED = 1000  # states at which two steps are compared
 
 
 class Grid:
-    """A grid over the states of a control problem, and the MDP on it.
+    """A grid over the states of a control problem.
 
-    States that leave the box of `ControlProblem.state_space` are put back on its border, except along
-    periodic coordinates, which wrap.
+    States that leave the box of `ControlProblem.state_space` take the value of its nearest border point, except
+    along periodic coordinates, which wrap.
 
     Args:
-        problem: The problem; its dynamics and reward must not depend on the step.
+        problem: The problem.
         points: Points along each coordinate, ``(P_1, ..., P_n)``.
         n_actions: Points along each coordinate of a Box action, ends included; unused for Discrete ones.
+        interpolation: "multilinear", or "cubic", which needs four points along each coordinate.
 
     Attributes:
-        states: Grid points, shape ``(S, n)``.
+        shape: Points along each coordinate.
+        axes: The points of each coordinate.
+        n_states: Number of grid points S.
         actions: Actions, shape ``(A, m)``, or ``(A,)`` where they are discrete.
-        mdp: The process on them, with the problem's horizon and discount.
 
     Raises:
         UsageError: If the numbers do not fit the problem, or the state space has no bounds.
@@ -50,35 +56,100 @@ class Grid:
         MDP(441 states, 5 actions, 8,820 successors, discount 1, horizon 200)
     """
 
-    def __init__(self, problem: ControlProblem, points: Sequence[int], n_actions: int = 15) -> None:
-        self.problem = problem
-        self.shape = _checked_points(problem, points)
+    def __init__(
+        self,
+        problem: ControlProblem,
+        points: Sequence[int],
+        n_actions: int = 15,
+        interpolation: str = "multilinear",
+    ) -> None:
+        if interpolation not in DEGREES:
+            raise UsageError(
+                f'There is no interpolation "{interpolation}". {did_you_mean(str(interpolation), DEGREES)}'
+            )
+        self.problem, self.interpolation, self.n_actions = problem, interpolation, n_actions
+        self.shape = _checked_points(problem, points, LEAST_CUBIC if interpolation == "cubic" else 2)
         low, high = problem.state_space.low.astype(float), problem.state_space.high.astype(float)
-        periodic = tuple(bool(wraps) for wraps in problem.periodic) or (False,) * len(self.shape)
-        if len(periodic) != len(self.shape):
+        self.periodic = tuple(bool(wraps) for wraps in problem.periodic) or (False,) * len(self.shape)
+        if len(self.periodic) != len(self.shape):
             raise UsageError(f"periodic = {problem.periodic}; expected {len(self.shape)} entries, one a coordinate.")
         self.axes = [
             np.linspace(first, last, count, endpoint=not wraps)
-            for first, last, count, wraps in zip(low, high, self.shape, periodic, strict=True)
+            for first, last, count, wraps in zip(low, high, self.shape, self.periodic, strict=True)
         ]
-        self.states = np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1).reshape(-1, len(self.shape))
         self.actions = _actions(problem, n_actions)
-        self._low, self._period = low, np.where(periodic, high - low, 0.0)
-        self._spacing = np.array([axis[1] - axis[0] for axis in self.axes])
-        self.mdp = self._build()
+        _check_free_end(problem, low)
+        self.n_states = int(np.prod(self.shape))
+        self._low, self._spacing = low, np.array([axis[1] - axis[0] for axis in self.axes])
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        """Grid points, shape ``(S, n)``."""
+        return self.states_of(slice(0, self.n_states))
+
+    def states_of(self, part: slice) -> np.ndarray:
+        """Return some grid points, computed and not stored."""
+        places = np.unravel_index(np.arange(part.start, part.stop), self.shape)
+        return np.stack([axis[place] for axis, place in zip(self.axes, places, strict=True)], axis=-1)
+
+    def blocks(self, size: int) -> Iterator[slice]:
+        """Yield parts of the grid points."""
+        for start in range(0, self.n_states, size):
+            yield slice(start, min(start + size, self.n_states))
+
+    @cached_property
+    def mdp(self) -> MDP:
+        """The process of multilinear interpolation, with the problem's horizon and discount.
+
+        Arriving in a terminated state pays ``γ h(s')`` with the reward; in the last step of a horizon every
+        arrival does (`MDP.last_rewards`).
+
+        Raises:
+            UsageError: If the interpolation is cubic, the dynamics or the reward depends on the step, or a function
+                of the problem fails.
+        """
+        if self.interpolation != "multilinear":
+            raise UsageError("Cubic interpolation has negative weights, which are no probabilities. Take solve_grid.")
+        return self._build()
+
+    def interpolant(self, value: np.ndarray) -> Interpolant:
+        """Return V as a function of all states, with its gradient; the value has shape ``(S,)``."""
+        degree = DEGREES[self.interpolation]
+        return Interpolant(value.reshape(self.shape), self._low, self._spacing, self.periodic, degree)
+
+    def interpolate(self, value: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """Return ``V`` between the grid points; shapes ``(S,)`` and ``(..., n)`` to ``(...)``."""
+        return self.interpolant(value)(states)
 
     def greedy_actions(self, value: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Return the best of the grid's actions at any states, shape ``(..., m)``, or ``(...)`` where discrete."""
         best: np.ndarray = self.actions[self.q_values(value, states).argmax(axis=-1)]
         return best
 
+    def q_values(self, value: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """Return ``r(s, a) + γ V(f(s, a))`` of every action, with V interpolated; shape ``(..., A)``.
+
+        Args:
+            value: Of the next step, shape ``(S,)``.
+            states: Any states, shape ``(..., n)``.
+        """
+        found = outcomes(self.problem, *self._pairs(states.reshape(-1, len(self.shape))))
+        later = found.goes_on * self.interpolate(value, found.successors)
+        q: np.ndarray = found.rewards + self.problem.discount * later
+        return q.reshape(*states.shape[:-1], len(self.actions))
+
+    def _pairs(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return every state with every action, shapes ``(M A, n)`` and ``(M A, m)`` or ``(M A,)``."""
+        tiled = np.tile(self.actions, (len(states),) + (1,) * (self.actions.ndim - 1))
+        return np.repeat(states, len(self.actions), axis=0), tiled
+
     def weights(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the grid points around states and their weights, each of shape ``(..., 2^n)``."""
+        """Return the grid points around states and their multilinear weights, each of shape ``(..., 2^n)``."""
         place = (states - self._low) / self._spacing
         around, shares = [], []
         for coordinate, count in enumerate(self.shape):
             x = place[..., coordinate]
-            if self._period[coordinate]:
+            if self.periodic[coordinate]:
                 cell = np.floor(x)
                 below = np.mod(cell, count).astype(np.int64)
                 above = (below + 1) % count
@@ -97,109 +168,60 @@ class Grid:
         weights = [np.prod([s[c] for s, c in zip(shares, corner, strict=True)], axis=0) for corner in corners]
         return np.stack(points, axis=-1), np.stack(weights, axis=-1)
 
-    def interpolate(self, value: np.ndarray, states: np.ndarray) -> np.ndarray:
-        """Return ``V`` between the grid points, multilinear; shapes ``(S,)`` and ``(..., n)`` to ``(...)``."""
-        points, weights = self.weights(states)
-        between: np.ndarray = (value[points] * weights).sum(axis=-1)
-        return between
-
-    def q_values(self, value: np.ndarray, states: np.ndarray) -> np.ndarray:
-        """Return ``r(s, a) + γ V(f(s, a))`` of every action, with V interpolated; shape ``(..., A)``.
-
-        Args:
-            value: Of the next step, shape ``(S,)``.
-            states: Any states, shape ``(..., n)``.
-        """
-        successors, rewards, over = self._outcomes(states)
-        later: np.ndarray = ~over * self.interpolate(value, successors)
-        return rewards + self.problem.discount * later
-
-    def _outcomes(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return next states ``(..., A, n)``, rewards ``(..., A)``, and whether the episode is over, of all actions."""
-        import torch  # takes seconds to load
-
-        count = len(self.actions)
-        state = torch.as_tensor(np.repeat(states[..., None, :], count, axis=-2))
-        action = torch.as_tensor(np.broadcast_to(self.actions, (*states.shape[:-1], *self.actions.shape)).copy())
-        with torch.no_grad():
-            try:
-                successors = self.problem.dynamics(state, action, 0)
-                found = successors, self.problem.reward(state, action, 0), self.problem.terminated(successors)
-            except (TypeError, ValueError, IndexError, RuntimeError) as error:
-                raise UsageError(
-                    f"The problem fails for states {tuple(state.shape)} and actions {tuple(action.shape)}: "
-                    f"{first_line(error)} Its functions take batches of both."
-                ) from error
-        batch = tuple(state.shape[:-1])
-        for name, value, shape in zip(
-            ("dynamics", "reward", "terminated"), found, (tuple(state.shape), batch, batch), strict=True
-        ):
-            if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
-                got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-                raise UsageError(f"{name} returned {got} for a batch of {batch}; expected a tensor of shape {shape}.")
-        successors, rewards, over = found
-        return successors.double().numpy(), rewards.double().numpy(), over.bool().numpy()
-
-    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return which grid points are terminal and what the terminal reward is there, both ``(S,)``."""
-        import torch
-
-        with torch.no_grad():
-            states = torch.as_tensor(self.states)
-            return self.problem.terminated(states).numpy(), self.problem.terminal_reward(states).numpy()
-
-    def _check_unconstrained(self) -> None:
-        import torch
-
-        state, action = torch.as_tensor(self.states[:1]), torch.as_tensor(self.actions[:1])
-        with torch.no_grad():
-            numbers = {
-                "constraints": self.problem.constraints(state, action, 0).shape[-1],
-                "terminal_constraints": self.problem.terminal_constraints(state).shape[-1],
-            }
-        for name, number in numbers.items():
-            if number:
-                raise UsageError(
-                    f"The problem has {number} {name}, which a grid cannot keep. State them as a cost in its reward, "
-                    "or solve it by another route."
-                )
-
     def _build(self) -> MDP:
-        self._check_unconstrained()
-        successors, rewards, over = self._outcomes(self.states)
-        if not (np.isfinite(successors).all() and np.isfinite(rewards).all()):
-            bad = ~(np.isfinite(successors).all(axis=-1) & np.isfinite(rewards))
-            state, action = np.argwhere(bad)[0]
-            raise UsageError(
-                f"dynamics or reward is not finite at state {self.states[state].tolist()} and action "
-                f"{np.atleast_1d(self.actions[action]).tolist()}; expected finite numbers on all of the state space."
-            )
+        problem, table = self.problem, (self.n_states, len(self.actions))
+        self._check_steps()
+        states, actions = self._pairs(self.states)
+        successors, rewards, goes_on = outcomes(problem, states, actions)
         if (np.abs(successors) > 1e6 * (np.abs(self._low) + self._spacing * np.array(self.shape)).max()).any():
             raise UsageError("dynamics leads more than a million times as far as the state space is wide. Check it.")
         points, weights = self.weights(successors)
         # Rows of finished episodes are kept with probability zero, so that all rows are as long: faster sweeps.
-        weights *= ~over[..., None]
-        ended, at_the_end = self._ends()
-        weights[ended] = 0.0
-        rewards = np.where(ended[:, None], 0.0, rewards)
-        if at_the_end.any():
-            raise UsageError(
-                "The problem has a terminal reward, which a grid cannot state yet. Fold it into the last reward, or "
-                "solve it by another route."
-            )
+        weights *= goes_on[..., None]
+        ended = over(problem, self.states)
+        weights.reshape(*table, -1)[ended] = 0.0
+        at_the_end = last_reward(problem, self.states[ended])[:, None]
+        rewards = rewards.reshape(table).copy()
+        rewards[ended] = at_the_end
+        last_rewards = None
+        if problem.horizon is not None and last_reward(problem, successors).any():
+            last_rewards = outcomes(problem, states, actions, last=True).rewards.reshape(table)
+            last_rewards[ended] = at_the_end
         branching = points.shape[-1]
         return MDP(
             rewards=rewards,
             first=np.arange(rewards.size + 1, dtype=np.int64) * branching,
             next_states=points.astype(np.int32).ravel(),
             probabilities=weights.ravel(),
-            discount=self.problem.discount,
+            discount=problem.discount,
             initial=np.full(len(rewards), 1.0 / len(rewards)),
-            horizon=self.problem.horizon,
+            horizon=problem.horizon,
+            last_rewards=last_rewards,
+        )
+
+    def _check_steps(self) -> None:
+        """Check at some of the states that the first and a later step are alike: one table stands for all steps."""
+        states, actions = self._pairs(self.states[:: max(1, self.n_states // PROBED)])
+        first = outcomes(self.problem, states, actions, 0)
+        later = outcomes(self.problem, states, actions, (self.problem.horizon or 2) - 1)
+        if not all(np.array_equal(a, b) for a, b in zip(first, later, strict=True)):
+            raise UsageError("dynamics or reward depends on the step, which one table cannot state. Take solve_grid.")
+
+
+def _check_free_end(problem: ControlProblem, state: np.ndarray) -> None:
+    """Refuse conditions on the last state: no value between grid points could keep them."""
+    import torch
+
+    with torch.no_grad():
+        count = problem.terminal_constraints(torch.as_tensor(state[None])).shape[-1]
+    if count:
+        raise UsageError(
+            f"The problem has {count} terminal constraints, which a grid cannot keep. State them as a terminal "
+            "reward, or solve it by costates: solve_costate."
         )
 
 
-def _checked_points(problem: ControlProblem, points: Sequence[int]) -> tuple[int, ...]:
+def _checked_points(problem: ControlProblem, points: Sequence[int], least: int) -> tuple[int, ...]:
     space: Any = problem.state_space
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
         raise UsageError(f"The state space is {space}; a grid needs a Box of shape (n,) with n from 1 up.")
@@ -209,8 +231,8 @@ def _checked_points(problem: ControlProblem, points: Sequence[int]) -> tuple[int
         shape = tuple(operator.index(count) for count in points)
     except TypeError:
         shape = ()
-    if len(shape) != space.shape[0] or min(shape) < 2:
-        raise UsageError(f"points = {points}; expected {space.shape[0]} numbers of at least 2, one a coordinate.")
+    if len(shape) != space.shape[0] or min(shape) < least:
+        raise UsageError(f"points = {points}; expected {space.shape[0]} numbers of at least {least}, one a coordinate.")
     if np.prod([float(count) for count in shape]) > LARGEST:
         raise UsageError(f"points = {shape} make more than {LARGEST:,} states; take fewer.")
     return shape

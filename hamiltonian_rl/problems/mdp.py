@@ -25,6 +25,7 @@ from hamiltonian_rl.problems.tables import (
     SUM_TOLERANCE,
     Outcome,
     as_matrix,
+    check_last_rewards,
     check_tables,
     distribution,
     expected_rewards,
@@ -58,6 +59,8 @@ class MDP:
         initial: Distribution of the first state, shape ``(S,)``.
         horizon: Number of steps after which an episode is cut off, or None. The optimum under a limit
             differs from the one without: its policy depends on the step.
+        last_rewards: Expected rewards of the last step before the horizon, shape ``(S, A)``, where they differ from
+            the others; such as ``r(s, a) + γ Σ_s' P(s' | s, a) h(s')`` where the last state is worth ``h``.
 
     Raises:
         UsageError: If a table is not what it should be; the message names the state and the action.
@@ -75,11 +78,15 @@ class MDP:
     discount: float
     initial: np.ndarray
     horizon: int | None = None
+    last_rewards: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, kind in TABLES.items():
             object.__setattr__(self, name, plain_table(getattr(self, name), kind, name))
         check_tables(self.rewards, self.first, self.next_states, self.probabilities)
+        if self.last_rewards is not None:
+            object.__setattr__(self, "last_rewards", plain_table(self.last_rewards, float, "last_rewards"))
+            check_last_rewards(self.last_rewards, self.rewards)
         if self.row_sum_range[1] > 1.0 + SUM_TOLERANCE:
             sums = np.where(self.rewards > -np.inf, self.row_sums, 0.0)
             state, action = divmod(int(sums.argmax()), self.n_actions)
@@ -348,6 +355,8 @@ class MDP:
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields["horizon"] = NO_HORIZON if self.horizon is None else self.horizon
+        if self.last_rewards is None:
+            del fields["last_rewards"]
         with atomic_write(Path(path)) as file:
             np.savez(file, **fields)
 
@@ -363,7 +372,8 @@ class MDP:
                 if damaged := archive.testzip():
                     raise ValueError(f"the checksum of {damaged} is wrong")
             with open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as file:
-                tables = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+                names = {field.name for field in dataclasses.fields(cls)} - ({"last_rewards"} - set(file.files))
+                tables = {name: file[name] for name in names}
             discount, horizon = float(tables.pop("discount")), int(tables.pop("horizon"))
             return cls(**tables, discount=discount, horizon=None if horizon == NO_HORIZON else horizon)
         except UsageError:

@@ -144,8 +144,9 @@ def plain_table(table: Any, kind: type, name: str) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         kinds = "numbers" if kind is float else "whole numbers"
         raise UsageError(f"`{name}` cannot be used: {first_line(error)} Expected an array of {kinds}.") from error
-    if plain.ndim != (2 if name == "rewards" else 1):
-        raise UsageError(f"`{name}` has shape {plain.shape}; expected {2 if name == 'rewards' else 1} dimension(s).")
+    dimensions = 2 if name.endswith("rewards") else 1
+    if plain.ndim != dimensions:
+        raise UsageError(f"`{name}` has shape {plain.shape}; expected {dimensions} dimension(s).")
     return plain
 
 
@@ -172,6 +173,18 @@ def check_tables(rewards: np.ndarray, first: np.ndarray, successors: np.ndarray,
         entry = int(np.argmin(probabilities >= 0))
         state, action = divmod(int(np.searchsorted(first, entry, side="right")) - 1, n_actions)
         raise row_error(state, action, f"has the probability {probabilities[entry]}", "expected 0 to 1")
+
+
+def check_last_rewards(last: np.ndarray, rewards: np.ndarray) -> None:
+    """Check the rewards of the last step against those of the others: the same actions are available."""
+    if last.shape != rewards.shape:
+        raise UsageError(f"`last_rewards` has shape {last.shape}; expected that of `rewards`, {rewards.shape}.")
+    if (bad := ~(last < np.inf) | ((last == -np.inf) != (rewards == -np.inf))).any():
+        state, action = np.argwhere(bad)[0]
+        raise UsageError(
+            f"`last_rewards[{state}, {action}]` is {last[state, action]}; expected a number, and -inf just where "
+            "`rewards` is."
+        )
 
 
 def _check_full_rows(matrix: sparse.csr_array, n_actions: int) -> None:

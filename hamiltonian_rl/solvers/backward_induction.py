@@ -18,7 +18,8 @@ def backward_induction(mdp: MDP, *, tol: float = 1e-6, progress: Progress | None
     """Solve an MDP with a horizon, discounted or not.
 
     Args:
-        mdp: The process, with a horizon N. What would come after the limit counts nothing.
+        mdp: The process, with a horizon N. What would come after the limit counts nothing, unless its
+            ``last_rewards`` say otherwise.
         tol: Largest distance of the bounds; here they are apart by rounding alone.
         progress: Called after each step with their number and the distance of the bounds.
 

@@ -44,6 +44,9 @@ def sweep_from_horizon(
     if mdp.horizon is None:
         raise UsageError("This MDP has no horizon. Give one: mdp.finite_horizon(n); or take value_iteration.")
     largest, terms = mdp.largest_reward, mdp.successor_counts[1] + 4
+    last = mdp.last_rewards
+    if last is not None:
+        largest = max(largest, float(np.abs(last, where=last > -np.inf, out=np.zeros_like(last)).max()))
     value, error = np.zeros(mdp.n_states), 0.0
     if mdp.horizon * mdp.n_states > MOST_ACTIONS:
         raise UsageError(
@@ -55,7 +58,10 @@ def sweep_from_horizon(
         # Twice the rounding of one step: the action that is best by a computed Q may be off by as much again.
         error += 2.0 * terms * (UNIT * (largest + 2.0 * float(np.abs(value).max())) + TINY)
         with np.errstate(over="ignore"):
-            value, policy[step] = step_back(value)
+            if step == mdp.horizon - 1 and last is not None:
+                value, policy[step] = last.max(axis=1), last.argmax(axis=1)
+            else:
+                value, policy[step] = step_back(value)
         if not np.isfinite(value).all():
             raise UsageError(
                 f"Rewards as large as {largest:.3g} add up to more than double precision holds in "

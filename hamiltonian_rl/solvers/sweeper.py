@@ -133,19 +133,12 @@ class Sweeper:
     def certify(self, value: np.ndarray, backed_up: np.ndarray, policy: np.ndarray) -> tuple[float, float, float]:
         """Back up, and return the shifts that bound V* around TV, and the part of their distance that is rounding.
 
-        ``TV + down <= V_π <= V* <= TV + up`` for the greedy policy π. A computed sum of B products differs
-        from the true one by at most ``(B + 2) u`` times the sum of sizes, u being the rounding error of one
-        operation; the rewards and the result add two more.
+        ``TV + down <= V_π <= V* <= TV + up`` for the greedy policy π.
         """
         lowest, highest = self.backup(value, backed_up, policy)
         size = max(float(max(array.max(), -array.min())) for array in (value, backed_up))
         terms = self.mdp.successor_counts[1] + 4
-        error = terms * (UNIT * (self.mdp.largest_reward + 2.0 * size) + TINY)
-        rounding = error + 2.0 * error / (1.0 - self._most) + 4.0 * UNIT * size
-        down, up = span_shifts(lowest, highest, self._least, self._most)
-        # Rounding of the series' own factors, and of the sums of rows, which it magnifies.
-        slack = (8.0 + 2.0 * terms) * UNIT / (1.0 - self._most)
-        return down - slack * abs(down) - rounding, up + slack * abs(up) + rounding, 2.0 * rounding
+        return certified_shifts(lowest, highest, self._least, self._most, terms, self.mdp.largest_reward, size)
 
     @cached_property
     def _backup_kernel(self) -> Callable[..., Any]:
@@ -167,6 +160,31 @@ class Sweeper:
             return [part.result() for part in parts]
         finally:
             wait(parts)  # also after Ctrl-C: nobody may write into these arrays any more
+
+
+def certified_shifts(
+    lowest: float, highest: float, least: float, most: float, terms: int, largest_reward: float, size: float
+) -> tuple[float, float, float]:
+    """Return `span_shifts` with an allowance for rounding, and the part of their distance that it is.
+
+    A computed sum of B products differs from the true one by at most ``(B + 2) u`` times the sum of sizes, u being
+    the rounding error of one operation; the rewards and the result add two more.
+
+    Args:
+        lowest: ``min (TV - V)``, as computed.
+        highest: ``max (TV - V)``.
+        least: ``γ`` times the smallest sum of a row's probabilities.
+        most: ``γ`` times the largest, below one.
+        terms: ``B + 4``.
+        largest_reward: Largest size of a reward.
+        size: Largest size of V and TV.
+    """
+    error = terms * (UNIT * (largest_reward + 2.0 * size) + TINY)
+    rounding = error + 2.0 * error / (1.0 - most) + 4.0 * UNIT * size
+    down, up = span_shifts(lowest, highest, least, most)
+    # Rounding of the series' own factors, and of the sums of rows, which it magnifies.
+    slack = (8.0 + 2.0 * terms) * UNIT / (1.0 - most)
+    return down - slack * abs(down) - rounding, up + slack * abs(up) + rounding, 2.0 * rounding
 
 
 def check_count(count: Any, name: str, *, least: int) -> None:

@@ -47,20 +47,14 @@ def test_value_approaches_the_closed_form_with_the_square_of_the_spacing():
         assert 1.8 < np.log2(coarse / fine) < 2.2
 
 
-class Walled(Regulator):
-    def constraints(self, state, action, step):
-        return state - 0.5
-
-
 class Aimed(Regulator):
     def terminal_constraints(self, state):
         return state
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Walled, "1 constraints"), (Aimed, "1 terminal_constraints")])
-def test_constraints_are_refused_not_ignored(kind, name):
-    with pytest.raises(UsageError, match=f"The problem has {name}, which a grid cannot keep"):
-        Grid(kind(), (5,), n_actions=3)
+def test_terminal_constraints_are_refused_not_ignored():
+    with pytest.raises(UsageError, match="1 terminal constraints"):
+        Grid(Aimed(), (5,), 3)
 
 
 def test_rows_are_distributions_and_interpolation_is_exact_for_multilinear_functions():
@@ -157,7 +151,7 @@ def test_single_precision_bounds_leave_rows_that_sum_to_one():
 @pytest.mark.parametrize(
     ("problem", "points", "n_actions", "message"),
     [
-        (Flat(), (5,), 3, r"reward returned \(\) for a batch of \(5, 3\)"),
+        (Flat(), (5,), 3, r"reward returned \(\) for a batch of \(15,\)"),
         (Wrapped(), (5,), 3, "expected 1 entries, one a coordinate"),
         (Pushed(), (5,), 3, "The action space .* has no bounds"),
         (Many(), (5,), 3, "The action space is MultiDiscrete"),
@@ -170,9 +164,8 @@ def test_single_precision_bounds_leave_rows_that_sum_to_one():
         (Regulator(), (5,), 1, "n_actions = 1"),
         (Endless(), (5,), 3, "has no bounds"),
         (Broken(), (5,), 3, r"not finite at state \[-1\.0\] and action \[-1\.0\]"),
-        (Rewarded(), (5,), 3, "terminal reward"),
     ],
 )
 def test_bad_grid_is_one_clear_sentence(problem, points, n_actions, message):
     with pytest.raises(UsageError, match=message):
-        Grid(problem, points, n_actions)
+        _ = Grid(problem, points, n_actions).mdp

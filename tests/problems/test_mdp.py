@@ -1,5 +1,6 @@
 """An MDP holds what was stated, from every source, and says what is wrong with what is not one."""
 
+import dataclasses
 import itertools
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ from scipy import sparse
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.solvers import solve
 
 TOY_TEXT = ["FrozenLake-v1", "FrozenLake8x8-v1", "Taxi-v4", "CliffWalking-v1"]
 
@@ -103,6 +105,33 @@ def test_file_holds_the_whole_process(tmp_path):
         assert (copy.discount, copy.horizon) == (0.9, 100)
     mdp.finite_horizon(None).save(tmp_path / "endless.npz")
     assert MDP.load(tmp_path / "endless.npz").horizon is None
+    paid = dataclasses.replace(mdp, last_rewards=mdp.rewards + 1.0)
+    paid.save(tmp_path / "paid.npz")
+    np.testing.assert_array_equal(MDP.load(tmp_path / "paid.npz").last_rewards, mdp.rewards + 1.0)
+
+
+@pytest.mark.parametrize("method", ["backward-induction", "costate-sweep"])
+def test_last_step_earns_its_own_rewards(method):
+    """By hand: 2 steps at discount 0.5; the first pays 1 or 0, the last 3 or 8; no chance."""
+    mdp = MDP.from_arrays([[0, 0]], [[1.0, 0.0]], 0.5, horizon=2)
+    solution = solve(dataclasses.replace(mdp, last_rewards=[[3.0, 8.0]]), method=method)
+    assert solution.value[0] == 1.0 + 0.5 * 8.0
+    assert solution.policy.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("last_rewards", "message"),
+    [
+        ([[1.0]], r"`last_rewards` has shape \(1, 1\); expected that of `rewards`, \(1, 2\)"),
+        ([[np.nan, 1.0]], r"`last_rewards\[0, 0\]` is nan"),
+        ([[-np.inf, 1.0]], r"`last_rewards\[0, 0\]` is -inf; expected a number"),
+        ([1.0, 2.0], r"expected 2 dimension"),
+    ],
+)
+def test_bad_last_rewards_are_named(last_rewards, message):
+    mdp = MDP.from_arrays([[0, 0]], [[1.0, 0.0]], 0.5, horizon=2)
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(mdp, last_rewards=last_rewards)
 
 
 class Exploit:

@@ -37,7 +37,8 @@ Result = namedtuple("Result", "states actions costates feedback curvature value 
 Lanes = namedtuple(
     "Lanes",
     "states actions d K below above curvature new_states new_actions new_below new_above costates weights "
-    "end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step sums trial before stalled iteration owner fresh waiting",
+    "end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step "
+    "sums trial before stalled iteration owner fresh waiting",
 )
 
 

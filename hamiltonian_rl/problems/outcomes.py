@@ -1,0 +1,118 @@
+"""What follows from many states and actions of a control problem, checked, as arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hamiltonian_rl.errors import UsageError, first_line
+from hamiltonian_rl.problems.control_problem import ControlProblem
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Outcomes(NamedTuple):
+    """What follows from M states and actions.
+
+    Attributes:
+        successors: Next states, shape ``(M, n)``.
+        rewards: ``r(s, a)``, and ``γ h(s')`` where the episode is over with that; -inf where a constraint does not
+            allow the action; shape ``(M,)``.
+        goes_on: Where the episode is not over, shape ``(M,)``.
+    """
+
+    successors: np.ndarray
+    rewards: np.ndarray
+    goes_on: np.ndarray
+
+
+def outcomes(
+    problem: ControlProblem, states: np.ndarray, actions: np.ndarray, step: int = 0, *, last: bool = False
+) -> Outcomes:
+    """Evaluate a problem's functions.
+
+    Args:
+        problem: The problem.
+        states: Shape ``(M, n)``.
+        actions: Shape ``(M, m)``, or ``(M,)`` where they are discrete.
+        step: The step k.
+        last: Whether the horizon ends with this step.
+
+    Raises:
+        UsageError: If a function fails, or what it returns has another shape or is not finite.
+
+    Example:
+        >>> from hamiltonian_rl.envs.problems import problem
+        >>> outcomes(problem("MountainCar-v0"), np.array([[0.45, 0.06]]), np.array([2])).goes_on.tolist()
+        [False]
+    """
+    import torch  # takes seconds to load
+
+    state, action = torch.from_numpy(np.ascontiguousarray(states)), torch.from_numpy(np.ascontiguousarray(actions))
+    batch = (len(states),)
+    with torch.no_grad():
+        try:
+            successors = problem.dynamics(state, action, step)
+            rewards, over = problem.reward(state, action, step), problem.terminated(successors)
+            limits = problem.constraints(state, action, step)
+        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise UsageError(
+                f"The problem fails for states {tuple(state.shape)} and actions {tuple(action.shape)}: "
+                f"{first_line(error)} Its functions take batches of both."
+            ) from error
+        _check_shape("dynamics", successors, tuple(state.shape), batch)
+        _check_shape("reward", rewards, batch, batch)
+        _check_shape("terminated", over, batch, batch)
+        found, paid, ended = successors.double().numpy(), rewards.double().numpy(), over.bool().numpy()
+    if not (np.isfinite(found).all() and np.isfinite(paid).all()):
+        row = int(np.argmin(np.isfinite(found).all(axis=-1) & np.isfinite(paid)))
+        raise UsageError(
+            f"dynamics or reward is not finite at state {states[row].tolist()} and action "
+            f"{np.atleast_1d(actions[row]).tolist()}; expected finite numbers on all of the state space."
+        )
+    if last or ended.any():
+        at_the_end = last_reward(problem, found)
+        paid = np.where(ended | last, paid + problem.discount * at_the_end, paid)
+    if limits.shape[-1]:
+        paid = np.where((limits.numpy() <= 0).all(axis=-1), paid, -np.inf)
+    return Outcomes(found, paid, np.zeros_like(ended) if last else ~ended)
+
+
+def last_reward(problem: ControlProblem, states: np.ndarray) -> np.ndarray:
+    """Return ``h(s)`` of states ``(M, n)``, shape ``(M,)``: what is paid where an episode is over.
+
+    Raises:
+        UsageError: If it is not finite, or has another shape.
+    """
+    import torch
+
+    with torch.no_grad():
+        paid: Any = problem.terminal_reward(torch.from_numpy(np.ascontiguousarray(states)))
+        _check_shape("terminal_reward", paid, (len(states),), (len(states),))
+    found: np.ndarray = paid.double().numpy()
+    if not np.isfinite(found).all():
+        row = int(np.argmin(np.isfinite(found)))
+        raise UsageError(
+            f"terminal_reward is {found[row]} at state {states[row].tolist()}; expected a finite number wherever an "
+            "episode can end."
+        )
+    return found
+
+
+def over(problem: ControlProblem, states: np.ndarray) -> np.ndarray:
+    """Return which of the states ``(M, n)`` are terminal, boolean ``(M,)``."""
+    import torch
+
+    with torch.no_grad():
+        ended: np.ndarray = problem.terminated(torch.from_numpy(np.ascontiguousarray(states))).bool().numpy()
+    return ended
+
+
+def _check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...], batch: tuple[int, ...]) -> None:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
+        got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise UsageError(f"{name} returned {got} for a batch of {batch}; expected a tensor of shape {shape}.")
