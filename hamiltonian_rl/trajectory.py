@@ -36,6 +36,28 @@ class Trajectory:
     costates: np.ndarray | None = None
 
 
+def follow(problem: ControlProblem, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rewards ``(B, N)`` and values ``(B,)`` along given states ``(B, N + 1, n)`` and actions ``(B, N, m)``.
+
+    Where the dynamics are unstable, actions alone do not lead along a path again: rounding grows.
+
+    Example:
+        >>> from hamiltonian_rl.envs.problems import problem
+        >>> rewards, value = follow(problem("Pendulum-v1"), np.zeros((1, 3, 2)), np.ones((1, 2, 1)))
+        >>> rewards.tolist(), value.tolist()
+        ([[-0.001, -0.001]], [-0.002])
+    """
+    import torch  # takes seconds to load
+
+    along, taken = torch.as_tensor(states), torch.as_tensor(actions)
+    with torch.no_grad():
+        paid = [problem.reward(along[:, k], taken[:, k], k).numpy() for k in range(taken.shape[1])]
+        last = problem.terminal_reward(along[:, -1]).numpy()
+    rewards = np.stack(paid, 1) if paid else np.zeros((len(states), 0))
+    weights = problem.discount ** np.arange(len(paid) + 1.0)
+    return rewards, rewards @ weights[:-1] + weights[-1] * last
+
+
 def rollout(
     problem: ControlProblem, initial_states: np.ndarray, actions: np.ndarray | Policy, horizon: int | None = None
 ) -> Trajectory:
@@ -70,22 +92,15 @@ def rollout(
         horizon = problem.horizon if horizon is None else horizon
         if horizon is None:
             raise UsageError("The problem has no horizon; say how many steps to follow the policy.")
-    states, taken, rewards = [state], [], []
+    states, taken = [state], []
     with torch.no_grad():
         for step in range(horizon):
             chosen = actions(state.numpy(), step) if callable(actions) else given[:, step]
             action = torch.as_tensor(np.array(chosen, dtype=np.float64))
-            rewards.append(problem.reward(state, action, step))
             state = problem.dynamics(state, action, step)
             states.append(state)
             taken.append(action)
-        last = problem.terminal_reward(state).numpy()
-    paid = torch.stack(rewards, 1).numpy() if rewards else np.zeros((count, 0))
-    weights = problem.discount ** np.arange(horizon + 1.0)
     shape = problem.action_space.shape or ()
-    return Trajectory(
-        states=torch.stack(states, 1).numpy(),
-        actions=torch.stack(taken, 1).numpy() if taken else np.zeros((count, 0, *shape)),
-        rewards=paid,
-        value=paid @ weights[:-1] + weights[-1] * last,
-    )
+    along = torch.stack(states, 1).numpy()
+    followed = torch.stack(taken, 1).numpy() if taken else np.zeros((count, 0, *shape))
+    return Trajectory(along, followed, *follow(problem, along, followed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,22 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.settings import Settings
+from hamiltonian_rl.trajectory import Trajectory
 
 FIRST_PENALTY, LARGEST_PENALTY, ROUNDS = 10.0, 1e9, 40
 ENOUGH = 0.25  # a violation that falls to less of itself needs no larger penalty
 
 
 def solve_augmented(
-    problem: ControlProblem, states: np.ndarray, guess: np.ndarray, settings: Settings, solve_phase: Any, barrier: bool
+    problem: ControlProblem, states: np.ndarray, first: Trajectory, settings: Settings, solve_phase: Any, barrier: bool
 ) -> tuple[Any, Any, np.ndarray]:
     """Return the paths, the batch with its last multipliers, and the violation of the constraints."""
     augmented = Augmented(problem)
-    count, horizon, _ = guess.shape
+    count, horizon, _ = first.actions.shape
     batch = lanes.Batch(
         initial=states,
-        guess=guess,
+        path=first.states,
+        guess=first.actions,
         weights=np.zeros((count, horizon, augmented.sizes[2])),
         end_weights=np.zeros((count, augmented.end_sizes[2])),
         penalty=np.full(count, FIRST_PENALTY),
@@ -45,23 +48,32 @@ def solve_augmented(
         if not open_.any():
             break
         before = violation
-        batch.guess[open_] = result.actions[open_]
+        batch.guess[open_], batch.path[open_] = result.actions[open_], result.states[open_]
         part = _solve_phases(lanes.Batch(*(x[open_] for x in batch)), settings, solve_phase, barrier=False)
-        part = part._replace(iterations=part.iterations + result.iterations[open_])
+        part.iterations[:] += result.iterations[open_]
         for old, new in zip(result, part, strict=True):
             old[open_] = new
     return result, batch, violation
 
 
 def _solve_phases(batch: Any, settings: Settings, solve_phase: Any, barrier: bool) -> Any:
-    iterations = 0
-    if barrier:
-        first = solve_phase("barrier", batch, settings)
-        lost = ~np.isfinite(first.actions).all((1, 2))
-        guess = np.where(lost[:, None, None], batch.guess, first.actions)
-        batch, iterations = batch._replace(guess=guess), first.iterations
-    result = solve_phase("box", batch, settings)
-    return result._replace(iterations=result.iterations + iterations)
+    """Run the barrier, if asked to, and hold the bounds exactly; no path ends below the value that it started with."""
+    if not barrier:
+        return solve_phase("box", batch, settings)
+    first = solve_phase("barrier", batch, settings)
+    lost = ~np.isfinite(first.actions).all((1, 2))[:, None, None]
+    guess, path = np.where(lost, batch.guess, first.actions), np.where(lost, batch.path, first.states)
+    result = solve_phase("box", batch._replace(guess=guess, path=path), settings)
+    result.iterations[:] += first.iterations
+    # The barrier moves actions off their bounds, which may lose a good start where the dynamics are unstable.
+    start = solve_phase("box", batch, replace(settings, max_iterations=1)).value
+    worse = ~(result.value >= start - 1e-9 * (1.0 + np.abs(start))) & np.isfinite(start)
+    if worse.any():
+        again = solve_phase("box", lanes.Batch(*(x[worse] for x in batch)), settings)
+        again.iterations[:] += result.iterations[worse]
+        for old, new in zip(result, again, strict=True):
+            old[worse] = new
+    return result
 
 
 def _excess(problem: ControlProblem, result: Any) -> tuple[np.ndarray, np.ndarray]:

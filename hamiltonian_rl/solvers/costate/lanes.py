@@ -29,16 +29,17 @@ SUFFICIENT = 1e-4  # least part of the expected gain that a step must bring (Arm
 SHORTER = 0.4
 TRIALS = 8
 FIRST_SHIFT, LEAST_SHIFT = 1e-6, 1e-7
+LARGEST_FIRST_SHIFT = 1e6
 SMALL_GAIN, PATIENCE = 1e-9, 30  # relative gain that counts as none, and how many such in a row end the ascent
 
 Problem = namedtuple("Problem", "backward forward terminal discount low high settings")
-Batch = namedtuple("Batch", "initial guess weights end_weights penalty")
+Batch = namedtuple("Batch", "initial path guess weights end_weights penalty")
 Result = namedtuple("Result", "states actions costates feedback curvature value residual iterations code")
 Lanes = namedtuple(
     "Lanes",
     "states actions d K below above curvature new_states new_actions new_below new_above costates weights "
     "end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step "
-    "sums trial before stalled iteration owner fresh waiting",
+    "sums trial before stalled iteration owner fresh follow waiting",
 )
 
 
@@ -74,10 +75,14 @@ def _fill(problem: Any, batch: Any, lanes: Any, next_problem: int) -> int:
         lanes.before[lane], lanes.stalled[lane], lanes.bent[lane] = -np.inf, 0, False
         lanes.penalty[lane] = batch.penalty[owner]
         lanes.end_weights[:, lane] = batch.end_weights[owner]
+        lanes.states[:, :, lane] = batch.path[owner]
+        # A path with its states is followed by feedback: its actions alone may lead elsewhere (unstable dynamics).
+        lanes.follow[lane] = np.isfinite(batch.path[owner]).all()
+        if not lanes.follow[lane]:
+            lanes.states[:, :, lane] = 0.0
         lanes.states[0, :, lane] = batch.initial[owner]
         for k in range(len(lanes.actions)):
             lanes.weights[k, :, lane] = batch.weights[owner, k]
-            lanes.states[k + 1, :, lane] = 0.0
             for i in range(lanes.actions.shape[1]):
                 action, low, high = batch.guess[owner, k, i], problem.low[i], problem.high[i]
                 if barrier:
@@ -164,7 +169,8 @@ def _accepted(lanes: Any, lane: int, value: float) -> bool:
 def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
     """Search each lane's line: shorter and shorter steps, then a shift for the next backward pass."""
     for lane in range(LANES):
-        lanes.waiting[lane] = lanes.owner[lane] >= 0 and (lanes.fresh[lane] or lanes.size[lane] > 0.0)
+        ready = lanes.fresh[lane] or lanes.size[lane] > 0.0
+        lanes.waiting[lane] = lanes.owner[lane] >= 0 and ready and not lanes.follow[lane]
     taken = np.zeros(LANES, np.bool_)
     for trial in range(TRIALS):
         if not lanes.waiting.any():
@@ -289,6 +295,9 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     tolerance, most, _, last_barrier = problem.settings
     residual = lanes.sums[2, lane]
     lanes.iteration[lane] += 1
+    if lanes.follow[lane]:
+        _prepare_to_follow(lanes, lane)
+        return RUNNING
     if last_barrier > 0.0:
         barrier = lanes.barrier[lane]
         if residual < 10.0 * barrier:
@@ -315,6 +324,21 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     else:
         lanes.size[lane] = 1.0
     return RUNNING
+
+
+@numba.njit(cache=True, nogil=True)
+def _prepare_to_follow(lanes: Any, lane: int) -> None:
+    """Keep the feedback of the first backward pass and drop its step; without a sound model drop both."""
+    sound = lanes.sums[3, lane] > 0.5 and np.isfinite(lanes.sums[0, lane])
+    if not sound and lanes.shift[lane] < LARGEST_FIRST_SHIFT:
+        _raise_shift(lanes, lane)
+        return
+    lanes.follow[lane], lanes.shift[lane], lanes.growth[lane] = False, 0.0, 1.0
+    if sound:
+        for k in range(len(lanes.d)):
+            lanes.d[k, :, lane] = 0.0
+    else:
+        _forget_step(lanes, lane)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -352,7 +376,8 @@ def solve_lanes(
     Args:
         library: Of `kernels.compile_kernels`.
         rule: ``"box"`` or ``"barrier"``.
-        batch: Initial states ``(B, n)``, first actions ``(B, N, m)``, multipliers, penalties.
+        batch: Initial states ``(B, n)``, first states ``(B, N + 1, n)`` or NaN where there are only first actions
+            ``(B, N, m)``, multipliers, penalties.
         bounds: Of the actions, each ``(m,)``.
         discount: γ.
         settings: Tolerance, iterations, barrier, threads.
@@ -437,5 +462,6 @@ def _new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any
         iteration=np.zeros(LANES, np.int64),
         owner=np.full(LANES, -1),
         fresh=np.zeros(LANES, np.bool_),
+        follow=np.zeros(LANES, np.bool_),
         waiting=np.zeros(LANES, np.bool_),
     )

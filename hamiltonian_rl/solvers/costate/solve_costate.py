@@ -25,7 +25,7 @@ from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import choose_backend
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.trajectory import Policy, Trajectory, rollout
+from hamiltonian_rl.trajectory import Policy, Trajectory, follow, rollout
 
 Start = np.ndarray | Policy
 
@@ -80,12 +80,12 @@ def solve_costate(
     settings = _checked_settings(tol, max_iterations, threads)
     if starts is not None and initial_actions is not None:
         raise UsageError("initial_actions and starts are both given; expected one of them.")
-    guesses = [_guess(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
+    guesses = [_first_path(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
     if not guesses:
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = choose_backend(problem, states, backend, device)
     runs = [
-        _solve(problem, states, guess, settings, solve_phase, barrier, number) for number, guess in enumerate(guesses)
+        _solve(problem, states, first, settings, solve_phase, barrier, number) for number, first in enumerate(guesses)
     ]
     return runs[0] if len(runs) == 1 else _best(runs)
 
@@ -93,7 +93,7 @@ def solve_costate(
 def _solve(
     problem: ControlProblem,
     states: np.ndarray,
-    guess: np.ndarray,
+    first: Trajectory,
     settings: Settings,
     solve_phase: Any,
     barrier: bool,
@@ -101,13 +101,13 @@ def _solve(
 ) -> PathSolution:
     space: Any = problem.action_space
     bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
-    result, batch, violation = solve_augmented(problem, states, guess, settings, solve_phase, barrier and bounded)
-    count, horizon, m = guess.shape
+    result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier and bounded)
+    count, horizon, m = first.actions.shape
     curvature = _smallest_curvature(problem, result)
-    path = rollout(problem, states, result.actions)
+    rewards, value = follow(problem, result.states, result.actions)
     solution = PathSolution(
         problem=problem,
-        trajectory=Trajectory(result.states, result.actions, path.rewards, path.value, result.costates),
+        trajectory=Trajectory(result.states, result.actions, rewards, value, result.costates),
         feedback=result.feedback.reshape(count, horizon, m, -1),
         status=[
             _status(code, off, bend, settings.tol)
@@ -218,18 +218,18 @@ def _checked_settings(tol: float, max_iterations: int, threads: int) -> Settings
     return Settings(tol=float(tol), max_iterations=int(max_iterations), threads=int(threads))
 
 
-def _guess(problem: ControlProblem, states: np.ndarray, start: Start | None) -> np.ndarray:
-    """Return the first actions of every path, within the bounds, shape ``(B, N, m)``."""
+def _first_path(problem: ControlProblem, states: np.ndarray, start: Start | None) -> Trajectory:
+    """Return the first actions of every path, within the bounds, and its states where a policy made it, else NaN."""
     space: Any = problem.action_space
-    shape = (len(states), problem.horizon, *space.shape)
-    if start is None:
-        actions = np.zeros(shape)
-    elif callable(start):
-        actions = rollout(problem, states, start).actions
-    else:
-        actions = np.asarray(start, dtype=np.float64)
-        if actions.shape not in (shape, shape[1:]):
-            raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")
-        if not np.isfinite(actions).all():
-            raise UsageError("The first actions are not all finite.")
-    return np.array(np.clip(np.broadcast_to(actions, shape), space.low, space.high))
+    count, horizon = len(states), problem.horizon
+    shape = (count, horizon, *space.shape)
+    if callable(start):
+        return rollout(problem, states, lambda state, step: np.clip(start(state, step), space.low, space.high))
+    actions = np.zeros(shape) if start is None else np.asarray(start, dtype=np.float64)
+    if actions.shape not in (shape, shape[1:]):
+        raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")
+    if not np.isfinite(actions).all():
+        raise UsageError("The first actions are not all finite.")
+    actions = np.array(np.clip(np.broadcast_to(actions, shape), space.low, space.high))
+    unknown = np.full((count, actions.shape[1] + 1, states.shape[1]), np.nan)
+    return Trajectory(unknown, actions, np.empty((count, 0)), np.empty(count))

@@ -70,17 +70,17 @@ class TorchSolver:
         self.low = torch.as_tensor(problem.action_space.low, dtype=torch.float64, device=device)
         self.high = torch.as_tensor(problem.action_space.high, dtype=torch.float64, device=device)
 
-    def solve(self, initial: Tensor, guess: Tensor) -> Any:
+    def solve(self, initial: Tensor, path: Tensor, guess: Tensor) -> Any:
         """Return a `lanes.Result` of tensors."""
-        paths = self._start(initial, guess)
+        paths, extra = self._start(initial, path, guess)
         count, horizon, m = guess.shape
         running = torch.isfinite(paths.value)
         code = torch.where(running, lanes.OUT_OF_ITERATIONS, lanes.NOT_FINITE)
-        iterations = torch.zeros(count, dtype=torch.int64)
+        iterations = torch.zeros(count, dtype=torch.int64, device=guess.device)
         before, stalled = torch.full_like(paths.value, -torch.inf), torch.zeros_like(iterations)
         model = self._backward(paths)
         for iteration in range(self.settings.max_iterations):
-            iterations[running] = iteration + 1
+            iterations[running] = iteration + 1 + extra[running]
             done = running & self._done(paths, model)
             gained = paths.value - before > lanes.SMALL_GAIN * (1.0 + paths.value.abs())
             stalled = torch.where(gained, 0, stalled + 1)
@@ -109,7 +109,8 @@ class TorchSolver:
             code=code,
         )
 
-    def _start(self, initial: Tensor, guess: Tensor) -> _Paths:
+    def _start(self, initial: Tensor, path: Tensor, guess: Tensor) -> tuple[_Paths, Tensor]:
+        """Return the first paths, followed by feedback where their states are given, and the passes that took."""
         actions, below, above = guess.clamp(self.low, self.high), torch.zeros_like(guess), torch.zeros_like(guess)
         first = torch.full_like(initial[:, 0], self.settings.first_barrier)
         if self.has_barrier:
@@ -130,9 +131,21 @@ class TorchSolver:
             torch.zeros_like(first, dtype=torch.bool),
             blank(count, initial.shape[1]),
         )
-        trial = self._forward(paths, blank(count, horizon, m), blank(count, horizon, m, initial.shape[1]), blank(count))
+        K, passes = blank(count, horizon, m, initial.shape[1]), blank(count, dtype=torch.int64)
+        follow = torch.isfinite(path).flatten(1).all(1)
+        paths.states = torch.where(follow[:, None, None], path, paths.states)
+        paths.states[:, 0] = initial
+        while follow.any():
+            model = self._backward(paths)
+            passes += follow
+            sound = model.sound & torch.isfinite(model.first)
+            K = torch.where((follow & sound)[:, None, None, None], model.K, K)
+            follow = follow & ~sound & (paths.shift < lanes.LARGEST_FIRST_SHIFT)
+            self._raise_shift(paths, follow)
+        paths.shift, paths.growth = blank(count), blank(count) + 1.0
+        trial = self._forward(paths, blank(count, horizon, m), K, blank(count))
         paths.states, paths.value = trial.states, trial.value
-        return paths
+        return paths, passes
 
     def _forward(self, paths: _Paths, d: Tensor, K: Tensor, size: Tensor) -> _Paths:
         """Return the trial paths ``a + α d + K (s - path)`` and their values."""
@@ -354,5 +367,5 @@ def solve_torch(problem: Any, rule: str, batch: Any, settings: Settings, *, step
     multipliers = Multipliers(tensor(batch.weights), tensor(batch.end_weights), tensor(batch.penalty))
     with torch.no_grad():
         solver = TorchSolver(problem, rule, multipliers, settings, stepwise=stepwise)
-        result = solver.solve(tensor(batch.initial), tensor(batch.guess))
+        result = solver.solve(tensor(batch.initial), tensor(batch.path), tensor(batch.guess))
     return lanes.Result(*(x.cpu().numpy() for x in result))
