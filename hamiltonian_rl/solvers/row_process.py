@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.problems.tables import SUM_TOLERANCE
+from hamiltonian_rl.problems.checks import SUM_TOLERANCE
 from hamiltonian_rl.solvers.sweeper import UNIT
 
 
