@@ -26,7 +26,9 @@ class Status(Enum):
         "The method ended with an answer less exact than was asked for; the bounds hold. Raise tol, or take another "
         "method."
     )
-    INTERRUPTED = "Interrupted; the bounds hold, and value can be given to initial_value to go on."
+    INTERRUPTED = (
+        "Interrupted; the bounds hold. Where the method takes initial_value, value given to it goes on from here."
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,7 +79,10 @@ def solve_total_reward(
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     lower = _lower_bound(process, row, value, steps)
-    upper = _upper_bound(process, row, value, steps) if status is Status.CONVERGED else None
+    try:
+        upper = _upper_bound(process, row, value, steps) if status is Status.CONVERGED else None
+    except KeyboardInterrupt:
+        upper, status = None, Status.INTERRUPTED
     far = Status.STAGNATED if upper is not None else Status.INEXACT
     if upper is None:  # zero, where nothing pays, is its own backup
         upper = np.full(process.n_states, 0.0 if (process.rewards <= 0).all() else np.inf)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.solution import Solution
+from hamiltonian_rl.solution import Solution, Status
 from hamiltonian_rl.solvers.component_gains import component_gains
 from hamiltonian_rl.solvers.end_components import collapse, end_components, expand, rows_towards
 from hamiltonian_rl.solvers.loops import Progress, check_tol
@@ -126,6 +126,8 @@ def _check_means(
         lambda lower, upper: bool((lower > 0).any() or (upper < 0).all()),
         max_iterations=MEAN_SWEEPS,
     )
+    if gains.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt  # whether there is a value at all is not known yet
     if (gains.lower > 0).any():
         raise _infinite(process, smaller, int(paying[places[gains.lower.argmax()]]), n_actions)
     if not (gains.upper < 0).all():
