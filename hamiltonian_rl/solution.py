@@ -43,6 +43,7 @@ class Solution:
         iterations: Sweeps over all states, or steps of the method where it does not sweep.
         status: How the solver ended.
         method: Name of the solver.
+        reason: Why it was taken, half a sentence, where `solve` took it.
     """
 
     value: np.ndarray
@@ -52,6 +53,7 @@ class Solution:
     iterations: int
     status: Status
     method: str
+    reason: str = ""
 
     @property
     def converged(self) -> bool:

@@ -102,7 +102,7 @@ def _series(factor: float, terms: int) -> float:
     """Return ``c + c² + ... + c^n``."""
     if factor in (0.0, 1.0):
         return factor * terms
-    return float(factor * np.expm1(terms * np.log1p(factor - 1.0)) / (factor - 1.0))
+    return float(factor * np.expm1(terms * np.log(factor)) / (factor - 1.0))
 
 
 def sweep_to_bounds(

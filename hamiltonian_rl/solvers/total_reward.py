@@ -59,7 +59,7 @@ def solve_total_reward(
     if solved is None:
         raise SolverError(
             "A policy that ends takes more steps than double precision can count, or rewards add up to more than it "
-            "holds. Give a horizon, or scale the rewards down."
+            "holds. Give a horizon (mdp.finite_horizon(n)), or scale the rewards down."
         )
     value, steps = solved
     try:

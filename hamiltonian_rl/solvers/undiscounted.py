@@ -84,7 +84,8 @@ def _rows_that_end(smaller: RowProcess, group: np.ndarray) -> np.ndarray:
         state = int(np.flatnonzero(~reached[group])[0])
         raise UsageError(
             f"From state {state} no policy ends, and every endless one loses without limit: its value is minus "
-            "infinity. Make such states terminal, or give a discount below 1 (mdp.with_discount(0.999)) or a horizon."
+            "infinity. Make such states terminal, or give a discount below 1 (mdp.with_discount(0.999)) or a "
+            "horizon (mdp.finite_horizon(n))."
         )
     return np.where(ending, rows, nearer)
 
@@ -136,7 +137,7 @@ def _check_means(
         raise UsageError(
             f"From state {state} an episode can go on for ever with rewards of both signs, whose mean lies between "
             f"{gains.lower[worst]:.3g} and {gains.upper[worst]:.3g}: whether it adds up to a total is not known. "
-            "Give a discount below 1 (mdp.with_discount(0.999)) or a horizon."
+            "Give a discount below 1 (mdp.with_discount(0.999)) or a horizon (mdp.finite_horizon(n))."
         )
 
 
@@ -145,5 +146,6 @@ def _infinite(process: RowProcess, smaller: RowProcess, row: int, n_actions: int
     state, action = divmod(int(process.source[smaller.source[row]]), n_actions)
     return UsageError(
         f"The value is infinite: state {state} pays {smaller.rewards[row]:g} for action {action} and can be visited "
-        "again and again at a gain. Give a discount below 1 (mdp.with_discount(0.999)), a horizon, or an end."
+        "again and again at a gain. Give a discount below 1 (mdp.with_discount(0.999)), a "
+        "horizon (mdp.finite_horizon(n)), or an end."
     )

@@ -9,7 +9,7 @@ import pytest
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solvers import METHODS
 
-DISCOUNTED = sorted(set(METHODS) - {"backward-induction", "undiscounted", "work-list"})
+DISCOUNTED = sorted(set(METHODS) - {"average-reward", "backward-induction", "undiscounted", "work-list"})
 LIMITED = ["backward-induction", "costate-sweep"]
 INFINITE = -np.inf
 
