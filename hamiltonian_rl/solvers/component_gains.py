@@ -38,6 +38,7 @@ class Gains:
     status: Status
 
 
+@np.errstate(under="ignore")
 def component_gains(
     process: RowProcess,
     label: np.ndarray,

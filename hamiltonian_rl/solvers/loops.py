@@ -24,6 +24,7 @@ def check_tol(tol: float) -> None:
         raise UsageError(f"tol = {tol!r}; expected a number above 0.")
 
 
+@np.errstate(under="ignore")
 def sweep_from_horizon(
     mdp: MDP,
     step_back: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
@@ -105,6 +106,7 @@ def _series(factor: float, terms: int) -> float:
     return float(factor * np.expm1(terms * np.log(factor)) / (factor - 1.0))
 
 
+@np.errstate(under="ignore")
 def sweep_to_bounds(
     sweeper: Sweeper,
     initial_value: np.ndarray | None,

@@ -40,6 +40,7 @@ class TotalReward:
     status: Status
 
 
+@np.errstate(under="ignore")
 def solve_total_reward(
     process: RowProcess, first_rows: np.ndarray, *, tol: float, max_iterations: int, progress: Progress | None = None
 ) -> TotalReward:
