@@ -51,8 +51,9 @@ def check_tables(rewards: np.ndarray, first: np.ndarray, successors: np.ndarray,
         raise UsageError(f"State {int(none.argmax())} has no action: all its rewards are -inf. Expected one at least.")
     if successors.size and not 0 <= successors.min() <= successors.max() < n_states:
         check_successors(successors, np.repeat(np.arange(rewards.size), np.diff(first)), n_states, n_actions)
-    if not (probabilities >= 0).all():
-        entry = int(np.argmin(probabilities >= 0))
+    # Those of an action that is not available play no part, but times a value they must not become infinite.
+    if len(probabilities) and not (probabilities.min() >= 0 and probabilities.max() <= 1.0 + SUM_TOLERANCE):
+        entry = int(np.argmin((probabilities >= 0) & (probabilities <= 1.0 + SUM_TOLERANCE)))
         state, action = divmod(int(np.searchsorted(first, entry, side="right")) - 1, n_actions)
         raise row_error(state, action, f"has the probability {probabilities[entry]}", "expected 0 to 1")
 

@@ -38,8 +38,8 @@ def read_fields(path: str | Path, names: Sequence[str]) -> dict[str, Any]:
                 raise ValueError(f"the checksum of {damaged} is wrong")
         with open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as file:
             fields: dict[str, Any] = {name: file[name] for name in names}
-        horizon = int(fields["horizon"])
-        return {**fields, "discount": float(fields["discount"]), "horizon": None if horizon == NO_HORIZON else horizon}
+        discount, horizon = fields["discount"].item(), fields["horizon"].item()  # of the type that was written
+        return {**fields, "discount": discount, "horizon": None if horizon == NO_HORIZON else horizon}
     except Exception as error:  # the file may be anything, and NumPy's reader raises many kinds
         raise UsageError(
             f"{path} cannot be read as an MDP: {first_line(error)} Such files are written by MDP.save."

@@ -51,10 +51,12 @@ def linear_program(mdp: MDP, *, tol: float = 1e-6) -> Solution:
     rewards = mdp.rewards.ravel()[usable]
     scale = float(np.abs(rewards).max()) or 1.0
     start = np.full(mdp.n_states, 1.0 / mdp.n_states)  # every state is visited, hence every multiplier is V*
+    with np.errstate(under="ignore"):
+        costs = -rewards / scale
     value, iterations, status = np.zeros(mdp.n_states), 0, Status.INEXACT
     try:
         result = linprog(
-            -rewards / scale,
+            costs,
             A_eq=flow,
             b_eq=start,
             method="highs",

@@ -13,7 +13,7 @@ from hamiltonian_rl.solvers.sweeper import TINY, UNIT, Sweeper, check_count
 
 MOST_ACTIONS = 2**32  # 16 GB
 PATIENCE = 200  # rounds in which the bounds come no closer
-NOISE = 1_000.0  # bounds farther apart than this many times their rounding may come closer after longer still
+NOISE = 1_000.0  # bounds farther apart than this many times their rounding may wait for news
 Improve = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
 Progress = Callable[[int, float], None]  # called with the number of sweeps and the gap of the bounds
 
@@ -135,21 +135,19 @@ def sweep_to_bounds(
     backed_up = np.empty_like(value)
     policy = np.zeros(len(value), np.int32)
     iterations, status = 0, Status.MAX_ITERATIONS
-    closest, closest_at = np.inf, 0
+    patience = _Patience(len(value))
     try:
         while True:
             down, up, rounding = sweeper.certify(value, backed_up, policy)
             if progress is not None:
                 progress(iterations, up - down)
-            if up - down < closest:
-                closest, closest_at = up - down, iterations
             if up - down <= tol:
                 status = Status.CONVERGED
             elif up - down <= 4.0 * rounding and _far_below(backed_up + down, backed_up):
                 # What rounds is a size that V* has not, from a first iterate far from it: go on from the bound.
                 np.add(backed_up, down, out=value)
                 continue
-            elif up - down <= 4.0 * rounding or (iterations - closest_at > PATIENCE and up - down <= NOISE * rounding):
+            elif up - down <= 4.0 * rounding or patience.is_over(iterations, up - down, rounding):
                 status = Status.STAGNATED
             if status is not Status.MAX_ITERATIONS or iterations >= max_iterations:
                 break
@@ -164,6 +162,27 @@ def sweep_to_bounds(
     sweeper.forget_policy()
     lower, upper = backed_up + down, backed_up + up
     return Solution(0.5 * (lower + upper), lower, upper, policy, iterations, status, method)
+
+
+class _Patience:
+    """Tells bounds that come closer slowly, or not yet, from those that rounding keeps apart."""
+
+    def __init__(self, n_states: int) -> None:
+        self._n_states, self._closest, self._since, self._last_stall = n_states, np.inf, 0, np.inf
+
+    def is_over(self, iterations: int, apart: float, rounding: float) -> bool:
+        """Return whether the bounds have come no closer for long enough."""
+        if apart < self._closest:
+            self._closest, self._since = apart, iterations
+        near = apart <= NOISE * rounding
+        # Far from rounding they may have to wait for news, which may travel only a state a round ...
+        if iterations - self._since <= (PATIENCE if near else PATIENCE + self._n_states):
+            return False
+        if near or apart >= self._last_stall:
+            return True
+        # ... or may first have moved far apart: judge anew from here.
+        self._closest, self._since, self._last_stall = apart, iterations, apart
+        return False
 
 
 def _far_below(bound: np.ndarray, value: np.ndarray) -> bool:

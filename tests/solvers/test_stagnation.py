@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from hamiltonian_rl.errors import SolverError
+from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import (
     METHODS,
+    average_reward,
     gauss_seidel,
     inexact_policy_iteration,
     linear_program,
     modified_policy_iteration,
+    undiscounted,
     value_iteration,
 )
 
@@ -32,11 +34,11 @@ def corridor(length: int, discount: float) -> MDP:
 
 @pytest.mark.parametrize("first", [1e9, -1e9])
 @pytest.mark.parametrize("method", SWEEPING)
-@pytest.mark.parametrize("discount", [0.9, 0.99])
+@pytest.mark.parametrize("discount", [0.9, 0.99, 0.999])
 def test_first_iterate_far_from_the_optimum_costs_sweeps_and_not_the_answer(method, discount, first):
-    solution = method(mixing(discount), tol=1e-6, initial_value=np.full(20, first)).unwrap()
-    exact = METHODS["policy-iteration"](mixing(discount), tol=1e-9).unwrap()
-    np.testing.assert_allclose(solution.value, exact.value, rtol=0, atol=1e-6)
+    solution = method(mixing(discount), tol=1e-5, initial_value=np.full(20, first)).unwrap()
+    exact = METHODS["policy-iteration"](mixing(discount), tol=1e-7).unwrap()
+    np.testing.assert_allclose(solution.value, exact.value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [modified_policy_iteration, inexact_policy_iteration])
@@ -64,3 +66,19 @@ def test_linear_program_near_one_that_comes_through_says_how_exact_it_is():
     solution = linear_program(mixing(1.0 - 1e-9))
     assert solution.status is Status.INEXACT
     assert solution.gap > 1.0
+
+
+@pytest.mark.parametrize("method", [value_iteration, modified_policy_iteration, gauss_seidel])
+def test_discount_that_rounding_takes_for_one_ends_soon_and_its_bounds_hold(method):
+    discount = float(np.nextafter(1.0, 0.0))
+    solution = method(MDP.from_arrays([[0, 1], [1, -1]], [[1.0, 0.0], [2.0, 5.0]], discount))
+    assert solution.status is Status.STAGNATED
+    assert solution.iterations < 1_000
+    assert (solution.lower <= 2.0 / (1.0 - discount)).all()
+    assert (solution.upper >= 2.0 / (1.0 - discount)).all()
+
+
+@pytest.mark.parametrize("method", [average_reward, undiscounted])
+def test_rewards_whose_sums_do_not_fit_are_refused(method):
+    with pytest.raises(UsageError, match=r"1\.7e\+308 add up to more than double precision holds"):
+        method(MDP.from_arrays([[1], [0]], [[1.7e308], [-1.7e308]], 1.0))
