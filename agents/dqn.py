@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 LEARNT_ARRAYS = ("_params", "_target_params", "_policy_params", "_momentum", "_fisher")
 Array = Any  # numpy.ndarray on the CPU, torch.Tensor on a GPU
+quiet = np.errstate(all="ignore")  # averages fall to zero in the end; what is not finite is found by own checks
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class DQN(Agent):
             return s.learning_rate
         return linear_schedule(s.learning_rate, s.learning_rate_final, self.num_timesteps, s.learning_rate_steps)
 
+    @quiet
     def q_values(self, observations: np.ndarray) -> np.ndarray:
         """Return Q(s, ·) of the greedy policy's network, in units of the reward, shape ``(..., A)``."""
         return self._to_numpy(self.policy(self._on_device(self._encode(observations)))) / self.settings.reward_scale
@@ -168,6 +170,7 @@ class DQN(Agent):
     def _sample(self, observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         return self._epsilon_greedy(observations, self.policy, self.exploration_rate, generator)[0]
 
+    @quiet
     def _epsilon_greedy(
         self, observations: np.ndarray, network: Perceptron, rate: float, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -179,6 +182,7 @@ class DQN(Agent):
             actions = np.where(random, actions, best)
         return actions + self._first_action, random
 
+    @quiet
     def _learn_from(self, step: Transitions) -> None:
         s = self.settings
         step.actions = step.actions - self._first_action

@@ -36,6 +36,7 @@ class QLearningSettings(TableSettings):
     """Hyper-parameters of Q-learning."""
 
     trace_decay: float = setting(0.0, "λ of Watkins's Q(λ): how far errors reach back (0: one step)", least=0, most=1)
+    traces: str = setting("replacing", "what a visit does to its trace: replacing (by 1) or accumulating (adds 1)")
     compiled: bool = setting(False, "sample the environment's table in compiled code, callbacks each 1,000 steps")
 
 
@@ -56,7 +57,7 @@ class QLearning(Agent):
     def _build(self) -> None:
         s = self.settings
         self.table = QTables(self.observation_space, self.action_space, s, "QLearning")
-        self.traces = Traces(self.table.shape, s.gamma * s.trace_decay)
+        self.traces = Traces(self.table.shape, s.gamma * s.trace_decay, s.traces)
         self._optimality = Optimality(s.gamma, self.table.shape)
         if s.compiled and s.trace_decay:
             raise UsageError(f"compiled=True has no traces; got trace_decay = {s.trace_decay:g}. Leave out either.")

@@ -23,6 +23,7 @@ from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import CheckpointError, TrainingError, UsageError
 
 MOST_ENTRIES = 50_000_000  # 400 MB of values
+KINDS_OF_TRACES = ("replacing", "accumulating")
 FORGOTTEN = 1e-12  # an update by less than this part of an error is lost in rounding
 
 
@@ -194,15 +195,21 @@ class QTables:
 
 
 class Traces:
-    """Replacing eligibility traces, a table for each environment: how far an error reaches back (TD(λ)).
+    """Eligibility traces, a table for each environment: how far an error reaches back (TD(λ)).
 
     Args:
         shape: ``(S, A)``.
         decay: ``γ λ``; with zero nothing is kept.
+        kind: "replacing": a visit sets a trace to one; "accumulating": it adds one, which is the forward view's.
+
+    Raises:
+        UsageError: The kind is neither.
     """
 
-    def __init__(self, shape: tuple[int, int], decay: float) -> None:
-        self.decay, self._shape = decay, shape
+    def __init__(self, shape: tuple[int, int], decay: float, kind: str = "replacing") -> None:
+        if kind not in KINDS_OF_TRACES:
+            raise UsageError(f"traces = {kind!r}; expected {' or '.join(KINDS_OF_TRACES)}.")
+        self.decay, self._shape, self._accumulating = decay, shape, kind == "accumulating"
         self.start(0)
 
     def start(self, n_envs: int) -> None:
@@ -216,7 +223,7 @@ class Traces:
         trace: np.ndarray = self.weights[sample.env]
         trace *= self.decay if keep else 0.0
         trace[trace < FORGOTTEN] = 0.0
-        trace[sample.state, sample.action] = 1.0
+        trace[sample.state, sample.action] = 1.0 + self._accumulating * trace[sample.state, sample.action]
         return trace
 
     def end(self, sample: Sample) -> None:

@@ -2,7 +2,8 @@
 
 ``Q(s, a) <- Q(s, a) + α_n (r + γ Q(s', a') - Q(s, a))``, where a' is the action that is then taken. So a' is drawn
 before the update, and kept for the next step; where a time limit cuts the episode off, a' is drawn for the target
-alone, and the new episode's first action besides. With ``trace_decay = λ > 0`` it is Sarsa(λ) with replacing traces.
+alone, and the new episode's first action besides. With ``trace_decay = λ > 0`` it is Sarsa(λ), with
+replacing or accumulating traces.
 
 Reference:
     Rummery and Niranjan (1994), "On-line Q-learning using connectionist systems"; Sutton and Barto (2018),
@@ -33,6 +34,7 @@ class SarsaSettings(TableSettings):
     """Hyper-parameters of Sarsa."""
 
     trace_decay: float = setting(0.0, "λ of Sarsa(λ): how far errors reach back (0: one step)", least=0, most=1)
+    traces: str = setting("replacing", "what a visit does to its trace: replacing (by 1) or accumulating (adds 1)")
 
 
 class Sarsa(Agent):
@@ -52,7 +54,7 @@ class Sarsa(Agent):
     def _build(self) -> None:
         s = self.settings
         self.table = QTables(self.observation_space, self.action_space, s, "Sarsa")
-        self.traces = Traces(self.table.shape, s.gamma * s.trace_decay)
+        self.traces = Traces(self.table.shape, s.gamma * s.trace_decay, s.traces)
         self._next_actions: np.ndarray | None = None
         self._optimality = Optimality(s.gamma, self.table.shape)
 

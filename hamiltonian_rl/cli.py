@@ -39,6 +39,23 @@ EnvSettings = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from hamiltonian_rl import __version__
+
+        print(f"hrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Reinforcement learning where every learned answer stands beside its computed truth."""
+
+
 @app.command(epilog="Example: hrl train --env Acrobot-v1 --seed 1 --set gamma=0.98 --set hidden=128,128")
 def train(
     env: Annotated[
@@ -162,32 +179,63 @@ def solve(
     tol: Annotated[float, typer.Option(metavar="X", help="Largest distance of the certified bounds.")] = 1e-8,
     run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are kept.")] = RUNS,
 ) -> None:
-    """Compute the optimum of an environment, with bounds that certify it: what no agent can pass."""
+    """Compute the optimum of an environment, with bounds that certify it: what no agent can pass.
+
+    Ctrl-C prints the bounds reached by then.
+    """
+    with _told_in_options():
+        _solve(env, env_settings, method, _horizon(horizon), discount, tol, run_dir)
+
+
+def _solve(
+    env: str,
+    env_settings: list[str] | None,
+    method: str,
+    horizon: str | int | None,
+    discount: float,
+    tol: float,
+    run_dir: Path,
+) -> None:
+    from hamiltonian_rl.advice import in_options
     from hamiltonian_rl.agents.settings import parse_assignment
-    from hamiltonian_rl.solving import keep_optimum, optimum_rows, solve_env
+    from hamiltonian_rl.solution import Status
+    from hamiltonian_rl.solving import keep_optimum, optimum_folder, optimum_rows, solve_env
 
     env_chosen = dict(parse_assignment(text) for text in env_settings or [])
-    with _sweeps_shown() as show:
-        optimum = solve_env(
-            env,
-            env_settings=env_chosen,
-            method=method,
-            horizon=_horizon(horizon),
-            discount=discount,
-            tol=tol,
-            progress=show,
-        )
-    _print_table(f"Optimum of {env}", optimum_rows(optimum))
-    if (drawing := optimum.drawing()) is not None:
-        _say(f"Optimal policy{' of the first step' if optimum.mdp.horizon else ''}:\n{drawing}")
-    folder = keep_optimum(optimum, run_dir)
+    wanted: dict[str, Any] = {"method": method, "horizon": horizon, "discount": discount, "tol": tol}
+    with optimum_folder(env, run_dir) as folder:
+        with _sweeps_shown() as show:
+            optimum = solve_env(env, env_settings=env_chosen, **wanted, progress=show)
+        _print_table(f"Optimum of {env}", {name: in_options(text) for name, text in optimum_rows(optimum).items()})
+        if (drawing := optimum.drawing()) is not None:
+            _say(f"Optimal policy{' of the first step' if optimum.mdp.horizon else ''}:\n{drawing}")
+        keep_optimum(optimum, folder)
     _say(
         f"The run lies in   {folder.path}\n"
         f"Its picture is    {folder.path / 'value.png'}\n"
         f"Look at it with   tensorboard --logdir {folder.path.parent.parent}"
     )
+    if optimum.solution.status is Status.INTERRUPTED:
+        raise _Interrupted("interrupted; the bounds above hold.")
     if not optimum.solution.converged:
         raise SystemExit(1)
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, where there is something to say of it."""
+
+
+@contextlib.contextmanager
+def _told_in_options() -> Iterator[None]:
+    """Let errors name options where they name arguments of Python, and Ctrl-C be a sentence."""
+    from hamiltonian_rl.advice import in_options
+
+    try:
+        yield
+    except HamiltonianRLError as error:
+        raise type(error)(in_options(str(error))) from error
+    except KeyboardInterrupt:
+        raise _Interrupted("interrupted before there was anything to certify; nothing is kept.") from None
 
 
 @app.command("list")
@@ -211,7 +259,7 @@ def list_(
 
 
 def main() -> None:
-    """Run `hrl`; exit with 0, 1 when a run failed or was stopped, 2 when the call is wrong."""
+    """Run `hrl`; exit with 0, 1 when a run failed or was stopped, 2 when the call is wrong, 130 on Ctrl-C in solve."""
     sys.path.append("")  # as `python -m` has it: an environment's package may lie in the current folder
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
@@ -220,6 +268,8 @@ def main() -> None:
         _fail(error, 2)
     except HamiltonianRLError as error:
         _fail(error, 1)
+    except _Interrupted as stop:
+        _fail(stop, INTERRUPTED)
     except SystemExit as stop:
         if stop.code != INTERRUPTED:
             raise

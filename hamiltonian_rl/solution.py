@@ -38,7 +38,9 @@ class Status(Enum):
         "The iterates grew a hundred times beyond what rewards can add up to; what is returned is no solution. Take "
         "multilinear interpolation or more points."
     )
-    INTERRUPTED = "Interrupted; the bounds hold, and value can be given to initial_value to go on."
+    INTERRUPTED = (
+        "Interrupted; the bounds hold. Where the method takes initial_value, value given to it goes on from here."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,7 @@ class Solution:
         iterations: Sweeps over all states, or steps of the method where it does not sweep.
         status: How the solver ended.
         method: Name of the solver.
+        reason: Why it was taken, half a sentence, where `solve` took it.
     """
 
     value: np.ndarray
@@ -64,6 +67,7 @@ class Solution:
     iterations: int
     status: Status
     method: str
+    reason: str = ""
 
     @property
     def converged(self) -> bool:

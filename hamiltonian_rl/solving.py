@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 from hamiltonian_rl.envs.making import close_env, make_env
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.files import atomic_write
-from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.problems import MDP, restarted
 from hamiltonian_rl.solution import Solution
-from hamiltonian_rl.solvers import choose_method, solve
+from hamiltonian_rl.solvers import solve
 from hamiltonian_rl.tracking.run_folder import RunFolder
 
 NO_ARROW = "·"
@@ -31,7 +32,6 @@ class Optimum:
         env_settings: Its keyword arguments.
         mdp: Its model.
         solution: Values, bounds and policy.
-        reason: Why the method was taken, half a sentence.
         tol: Distance of the bounds that was asked for.
         seconds: Seconds that the solver took.
         threshold: Return at which Gymnasium calls the environment solved, or None.
@@ -43,7 +43,6 @@ class Optimum:
     env_settings: dict[str, Any]
     mdp: MDP
     solution: Solution
-    reason: str
     tol: float
     seconds: float
     threshold: float | None
@@ -51,10 +50,16 @@ class Optimum:
     letters: np.ndarray | None
 
     @property
+    def what(self) -> str:
+        """What the values are: the "return", or the "gain", which is the mean reward a step in the long run."""
+        return "gain" if self.solution.method == "average reward" else "return"
+
+    @property
     def start_bounds(self) -> tuple[float, float, float]:
-        """Optimal mean return from the start: lower bound, value, upper bound."""
+        """Optimal mean return (or gain) from the start: lower bound, value, upper bound."""
+        starts = self.mdp.initial > 0
         lower, value, upper = (
-            float(self.mdp.initial @ values)
+            float(self.mdp.initial[starts] @ values[starts])  # elsewhere a bound may be infinite
             for values in (self.solution.lower, self.solution.value, self.solution.upper)
         )
         return lower, value, upper
@@ -72,6 +77,8 @@ class Optimum:
         directions = _directions(self.mdp, self.shape)
         signs = np.array([directions.get(int(action), NO_ARROW) for action in self.first_policy])
         over = ~(self.mdp.row_sums > 0).any(axis=1)  # terminal
+        if self.what == "gain":
+            over = ~self.mdp.reachable  # from an end the next episode begins at once
         letters = np.full(len(signs), NO_ARROW) if self.letters is None else self.letters
         return np.where(over, letters, signs)
 
@@ -98,7 +105,8 @@ def solve_env(
     Args:
         env_id: A registered id, or "module:Env-v0".
         env_settings: Keyword arguments of the environment.
-        method: A solver's name, or "auto" for the one that suits.
+        method: A solver's name, or "auto" for the one that suits. "average-reward" asks for the mean reward a step
+            of episodes one after the other, not cut off.
         horizon: Steps after which an episode is cut off; "auto" is the environment's own limit, None none.
         discount: ``γ``; Gymnasium's returns have none, so one.
         tol: Largest distance of the bounds.
@@ -109,16 +117,25 @@ def solve_env(
     """
     env = make_env(env_id, settings=env_settings)
     try:
-        mdp = MDP.from_gymnasium(env, discount, horizon)
+        mdp = _model(env, method, discount, horizon)
         threshold = env.spec.reward_threshold if env.spec is not None else None
         shape, letters = _map_of(env.unwrapped, mdp.n_states)
     finally:
         close_env(env)
     started = time.perf_counter()
-    reason = choose_method(mdp)[1] if method == "auto" else "you named it"
     solution = solve(mdp, method=method, tol=tol, progress=progress)
     seconds = time.perf_counter() - started
-    return Optimum(env_id, env_settings or {}, mdp, solution, reason, tol, seconds, threshold, shape, letters)
+    return Optimum(env_id, env_settings or {}, mdp, solution, tol, seconds, threshold, shape, letters)
+
+
+def _model(env: Any, method: str, discount: float, horizon: str | int | None) -> MDP:
+    """Return the process that the method is to solve."""
+    if method != "average-reward":
+        return MDP.from_gymnasium(env, discount, horizon)
+    if discount != 1.0:
+        raise UsageError(f"discount = {discount!r}; a mean reward a step in the long run has none. Leave it out.")
+    mdp = MDP.from_gymnasium(env, 1.0, None if horizon == "auto" else horizon)
+    return mdp if mdp.horizon is not None else restarted(mdp)
 
 
 def optimum_rows(optimum: Optimum) -> dict[str, str]:
@@ -128,11 +145,18 @@ def optimum_rows(optimum: Optimum) -> dict[str, str]:
     unreached = int((~mdp.reachable).sum())
     states = f"{mdp.n_states:,} states" + (f" ({unreached:,} never reached)" if unreached else "")
     limit = "no limit" if mdp.horizon is None else f"at most {mdp.horizon} steps"
+    answer = {"Optimal mean return from the start": f"{value:.6f} (discount {mdp.discount:g}, {limit})"}
+    if optimum.what == "gain":
+        answer = {"Largest mean reward a step": f"{value:.6f} (in the long run; episodes one after the other, uncut)"}
     return {
-        "Optimal mean return from the start": f"{value:.6f} (discount {mdp.discount:g}, {limit})",
-        "Certified": f"{0.5 * (lower + upper):.12g} ± {0.5 * (upper - lower):.1e}",
+        **answer,
+        "Certified": (
+            f"{0.5 * (lower + upper):.12g} ± {0.5 * (upper - lower):.1e}"
+            if np.isfinite(upper - lower)
+            else f"{lower:.12g} to {upper:.12g}"
+        ),
         "No state loses more by the policy than": f"{solution.gap:.1e}",
-        "Method": f"{solution.method}, because {optimum.reason}",
+        "Method": f"{solution.method}, because {solution.reason}",
         "Work": f"{solution.iterations:,} iterations, {optimum.seconds:.2f} seconds, {states}",
         **({} if solution.converged else {"Not converged": solution.status.value}),
         **({} if optimum.threshold is None else {"Registered threshold": threshold_sentence(optimum)}),
@@ -145,6 +169,8 @@ def threshold_sentence(optimum: Optimum) -> str:
     threshold = optimum.threshold
     if threshold is None:
         raise UsageError(f"{optimum.env_id} has no registered threshold.")
+    if optimum.what == "gain":
+        return f"{threshold:g}, of returns; this optimum is a mean reward a step"
     if optimum.mdp.discount < 1.0:
         return f"{threshold:g}, of returns without discount; this optimum has discount {optimum.mdp.discount:g}"
     if upper < threshold:
@@ -154,8 +180,23 @@ def threshold_sentence(optimum: Optimum) -> str:
     return f"{threshold:g} lies within the bounds of the optimum"
 
 
-def keep_optimum(optimum: Optimum, root: Path) -> RunFolder:
-    """Write an optimum to a new run folder: configuration, result, tables, a picture, TensorBoard events.
+@contextlib.contextmanager
+def optimum_folder(env_id: str, root: Path) -> Iterator[RunFolder]:
+    """Make a run folder before the work begins; take it away again if nothing comes of it.
+
+    Raises:
+        RunStorageError: The folder cannot be made.
+    """
+    folder = RunFolder.create(root, env_id, "optimum", 0)
+    try:
+        yield folder
+    except BaseException:
+        folder.remove(root)
+        raise
+
+
+def keep_optimum(optimum: Optimum, folder: RunFolder) -> None:
+    """Write an optimum to its run folder: configuration, result, tables, a picture, TensorBoard events.
 
     Raises:
         RunStorageError: The folder cannot be written.
@@ -164,7 +205,6 @@ def keep_optimum(optimum: Optimum, root: Path) -> RunFolder:
     from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
 
     solution, mdp = optimum.solution, optimum.mdp
-    folder = RunFolder.create(root, optimum.env_id, "optimum", 0)
     folder.write_config(
         {
             "env": optimum.env_id,
@@ -179,25 +219,25 @@ def keep_optimum(optimum: Optimum, root: Path) -> RunFolder:
     with atomic_write(folder.path / "optimum.npz") as file:
         np.savez(file, value=solution.value, lower=solution.lower, upper=solution.upper, policy=solution.policy)
     lower, value, upper = optimum.start_bounds
-    picture = value_picture(solution.value, optimum.shape, optimum.arrows(), f"Optimal value of {optimum.env_id}")
+    title = f"Optimal {optimum.what} of {optimum.env_id}"
+    picture = value_picture(solution.value, optimum.shape, optimum.arrows(), title, optimum.what)
     with atomic_write(folder.path / "value.png") as file:
         picture.savefig(file, format="png", dpi=120)
     sink = TensorBoardSink(folder.path)
-    sink.write({"optimality/return": value, "optimality/value": Figure(picture)}, 0)
+    sink.write({f"optimality/{optimum.what}": value, "optimality/value": Figure(picture)}, 0)
     sink.close()
     folder.write_result(
         {
             "status": solution.status.name.lower(),
             "method": solution.method,
-            "return": value,
-            "return_lower": lower,
-            "return_upper": upper,
+            optimum.what: value,
+            f"{optimum.what}_lower": lower,
+            f"{optimum.what}_upper": upper,
             "gap": solution.gap,
             "iterations": solution.iterations,
             "seconds": optimum.seconds,
         }
     )
-    return folder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -362,5 +362,8 @@ def resume_run(path: Path, *, steps: int | None = None, **arguments: Any) -> Tra
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    settings = {f"settings/{name}": value for name, value in config.pop("settings").items()}
-    return {**{name: value for name, value in config.items() if name != "env_settings"}, **settings}
+    """Return the settings of the agent and of the environment by names of their own, and the rest as it is."""
+    flat = dict(config)
+    for group in ("settings", "env_settings"):
+        flat |= {f"{group}/{name}": value for name, value in flat.pop(group).items()}
+    return flat

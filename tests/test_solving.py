@@ -1,13 +1,17 @@
 """`hrl solve` says what no agent can pass, draws it, and keeps it."""
 
 import json
+import re
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hamiltonian_rl import cli
+from hamiltonian_rl.advice import in_options
 from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solving import _directions, solve_env, threshold_sentence
 
 
@@ -92,7 +96,7 @@ def test_bounds_that_stay_apart_fail_the_command_in_a_sentence(hrl, tmp_path):
 def test_solve_names_its_methods_when_one_is_unknown(hrl, tmp_path):
     outcome = hrl("solve", "--env", "FrozenLake-v1", "--method", "magic", "--run-dir", tmp_path)
     assert outcome.code == 2
-    assert "Known: backward-induction, costate-sweep" in outcome.err
+    assert "Known: average-reward, backward-induction, costate-sweep" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -113,3 +117,157 @@ def test_a_wrong_call_of_solve_exits_with_2_and_one_clear_sentence(arguments, se
     assert sentence in outcome.err
     assert "Traceback" not in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+# Words of Python that `hrl solve` has no use for: names of methods and arguments, and calls.
+PYTHON = re.compile(r"mdp\.|MDP\.|[a-z]_[a-z]|(?<!-)\btol\b|\bNone\b|[Ll]ower the discount|another method")
+
+
+@pytest.mark.parametrize("status", Status)
+def test_status_names_the_options_of_the_command_line(status):
+    assert not PYTHON.search(in_options(status.value))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--method", "value-iteration"], "--horizon none"),
+        (["--method", "value-iteration", "--horizon", "none"], "--discount 0.999"),
+        (["--method", "undiscounted", "--horizon", "none", "--discount", "0.9"], "--method modified-policy-iteration"),
+        (["--method", "backward-induction", "--horizon", "none"], "--method value-iteration"),
+        (["--method", "work-list", "--horizon", "none", "--discount", "0.9"], "--method modified-policy-iteration"),
+        (["--method", "average-reward", "--horizon", "5"], "--horizon none"),
+        (["--method", "average-reward", "--discount", "0.9"], "--discount = 0.9; a mean reward"),
+        (["--horizon", "1000000000000"], "--horizon = 1000000000000; expected"),
+        (["--horizon", "2000000000"], "--horizon none"),
+        (["--tol", "-1"], "--tol = -1.0; expected"),
+        (["--discount", "nan"], "--discount = nan; expected"),
+    ],
+)
+def test_advice_of_a_refused_call_names_options(arguments, option, hrl, tmp_path):
+    outcome = hrl("solve", "--env", "FrozenLake-v1", *arguments, "--run-dir", tmp_path)
+    assert outcome.code == 2
+    assert option in outcome.err
+    assert not PYTHON.search(outcome.err)
+
+
+@pytest.fixture
+def endless(monkeypatch):
+    """Environments whose tables go on for ever."""
+    tables = {
+        "Gains-v0": {0: {0: [(1.0, 0, 1.0, False)]}},
+        "Loses-v0": {0: {0: [(1.0, 0, -1.0, False)]}},
+        "Both-v0": {0: {0: [(1.0, 1, 1.0, False)]}, 1: {0: [(1.0, 0, -1.0, False)]}},
+        "Circle-v0": {s: {0: [(1.0, (s + 1) % 3, r, False)]} for s, r in enumerate([1.0, 2.0, 6.0])},
+    }
+
+    def made(table):
+        class Endless(gym.Env):
+            P = table
+            observation_space, action_space = gym.spaces.Discrete(len(table)), gym.spaces.Discrete(1)
+
+        return Endless
+
+    for env_id, table in tables.items():
+        spec = gym.envs.registration.EnvSpec(env_id, entry_point=made(table), disable_env_checker=True)
+        monkeypatch.setitem(gym.registry, env_id, spec)
+
+
+@pytest.mark.parametrize("env_id", ["Gains-v0", "Loses-v0", "Both-v0"])
+def test_value_that_is_infinite_or_unknown_is_refused_with_options_that_help(env_id, endless, hrl, tmp_path):
+    outcome = hrl("solve", "--env", env_id, "--run-dir", tmp_path)
+    assert outcome.code == 2
+    assert "--discount 0.999" in outcome.err
+    assert "--horizon N" in outcome.err
+    assert not PYTHON.search(outcome.err)
+    assert hrl("solve", "--env", env_id, "--discount", "0.999", "--run-dir", tmp_path).code == 0
+    assert hrl("solve", "--env", env_id, "--horizon", "5", "--run-dir", tmp_path).code == 0
+
+
+def result_of(folder) -> dict:
+    (file,) = folder.glob("*/optimum/0-*/result.json")
+    return json.loads(file.read_text())
+
+
+def test_mean_reward_of_an_endless_environment_is_its_gain(endless, hrl, tmp_path):
+    outcome = hrl("solve", "--env", "Circle-v0", "--method", "average-reward", "--run-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"Largest mean reward a step +│ 3\.000000", outcome.out)
+    result = result_of(tmp_path)
+    assert result["gain_lower"] <= 3.0 <= result["gain_upper"]
+    assert result["gain_upper"] - result["gain_lower"] < 1e-7
+    assert "return" not in result
+
+
+def test_mean_reward_of_episodes_is_their_return_over_their_length(hrl, tmp_path):
+    """Without slips the way over the lake takes six steps and pays 1; each step at the cliff costs 1."""
+    lake = ["--env", "FrozenLake-v1", "--env-set", "is_slippery=false"]
+    outcome = hrl("solve", *lake, "--method", "average-reward", "--run-dir", tmp_path / "lake")
+    assert outcome.code == 0, outcome.err
+    assert result_of(tmp_path / "lake")["gain"] == pytest.approx(1 / 6, abs=1e-8)
+    assert (
+        hrl("solve", "--env", "CliffWalking-v1", "--method", "average-reward", "--run-dir", tmp_path / "cliff").code
+        == 0
+    )
+    assert result_of(tmp_path / "cliff")["gain"] == pytest.approx(-1.0, abs=1e-8)
+
+
+def test_printed_method_has_its_reason(hrl, tmp_path):
+    auto = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path).out
+    assert "backward induction, because an episode is cut off after 100 steps" in auto
+    named = hrl("solve", "--env", "FrozenLake-v1", "--method", "costate-sweep", "--run-dir", tmp_path).out
+    assert "costate sweep, because it was named" in named
+
+
+def test_folder_that_cannot_be_made_is_told_before_any_work(hrl, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("hamiltonian_rl.solving.solve_env", lambda *a, **k: pytest.fail("it has solved"))
+    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path / "file")
+    assert outcome.code == 1
+    assert re.search(r"Cannot make the run folder .*--run-dir", outcome.err)
+
+
+@pytest.mark.parametrize(
+    ("calls", "arguments"),
+    [
+        (5, ["--env", "FrozenLake-v1"]),
+        (2, ["--env", "FrozenLake-v1", "--horizon", "none", "--discount", "0.99"]),
+        (1, ["--env", "FrozenLake-v1", "--horizon", "none"]),
+        (2, ["--env", "FrozenLake-v1", "--method", "average-reward"]),
+    ],
+)
+def test_ctrl_c_prints_the_bounds_that_hold_and_exits_with_130(calls, arguments, hrl, tmp_path, monkeypatch):
+    seen = []
+
+    def progress(sweeps, gap):
+        seen.append(gap)
+        if len(seen) == calls:
+            raise KeyboardInterrupt  # as Python does on Ctrl-C
+
+    monkeypatch.setattr(cli, "_sweeps_shown", lambda: cli.contextlib.nullcontext(progress))
+    outcome = hrl("solve", *arguments, "--run-dir", tmp_path)
+    assert outcome.code == 130
+    assert outcome.err == "hrl: interrupted; the bounds above hold.\n"
+    assert re.search(r"Certified +│ -?[\d.]", outcome.out)
+    assert "nan" not in outcome.out
+    assert not PYTHON.search(outcome.out.replace(str(tmp_path), "").split("The run lies")[0])
+    assert result_of(tmp_path)["status"] == "interrupted"
+
+
+def test_ctrl_c_with_nothing_to_show_is_one_sentence_and_leaves_nothing(hrl, tmp_path, monkeypatch):
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt  # as Python does on Ctrl-C
+
+    monkeypatch.setattr("hamiltonian_rl.solving.make_env", interrupted)
+    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path)
+    assert outcome.code == 130
+    assert outcome.err == "hrl: interrupted before there was anything to certify; nothing is kept.\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_version_is_that_of_the_package(hrl):
+    import hamiltonian_rl
+
+    outcome = hrl("--version")
+    assert outcome.code == 0
+    assert outcome.out == f"hrl {hamiltonian_rl.__version__}\n"

@@ -14,6 +14,8 @@ import time
 import gymnasium as gym
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.errors import CheckpointError, UsageError
@@ -375,3 +377,22 @@ def test_episodes_that_were_cut_for_want_of_a_time_limit_are_counted(monkeypatch
     limited = Evaluator("MountainCar-v0")
     limited.returns(Constant(1), episodes=3, seed=0)
     assert limited.n_cut == 0
+
+
+def test_hyper_parameters_in_tensorboard_tell_environments_apart_by_their_settings(tmp_path):
+    config = resolve(
+        "FrozenLake-v1",
+        agent="random",
+        steps=50,
+        final_episodes=1,
+        env_settings={"map_name": "8x8", "is_slippery": False},
+    )
+    run = start_run(config, tmp_path)
+    run.execute()
+    content = EventAccumulator(str(run.folder.path)).Reload().PluginTagToContent("hparams")
+    message = HParamsPluginData.FromString(content["_hparams_/session_start_info"])
+    shown = message.session_start_info.hparams
+    assert shown["env_settings/map_name"].string_value == "8x8"
+    assert shown["env_settings/is_slippery"].bool_value is False
+    assert shown["env"].string_value == "FrozenLake-v1"
+    assert run.config.env_settings == {"map_name": "8x8", "is_slippery": False}

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 Array = Any  # numpy.ndarray or torch.Tensor: the functions use only what both understand
 
 
+@np.errstate(under="ignore")  # averages of what has become zero fall below the smallest number
 def adam_step(
     params: Array,
     gradient: Array,
@@ -41,7 +44,6 @@ def adam_step(
         Kingma and Ba (2015), "Adam: a method for stochastic optimization", algorithm 1.
 
     Example:
-        >>> import numpy as np
         >>> params, m, v = np.zeros(1), np.zeros(1), np.zeros(1)
         >>> adam_step(params, np.array([3.0]), m, v, step=1, learning_rate=0.1)
         >>> params.round(6)  # the first step has length α, whatever the scale of the gradient

@@ -7,9 +7,7 @@ Notation: ``S`` states, ``A`` actions, ``Z`` successors with positive probabilit
 from __future__ import annotations
 
 import dataclasses
-import numbers
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,28 +15,24 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from scipy import sparse
-from scipy.sparse import csgraph
 
-from hamiltonian_rl.errors import UsageError, first_line
-from hamiltonian_rl.files import atomic_write
-from hamiltonian_rl.problems.tables import (
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems.checks import (
     SUM_TOLERANCE,
-    Outcome,
-    as_matrix,
+    check_horizon,
     check_last_rewards,
     check_tables,
+    checked_discount,
     distribution,
-    expected_rewards,
     plain_table,
     row_error,
-    row_sums,
-    rows_of_outcomes,
-    state_vector,
 )
+from hamiltonian_rl.problems.graph import absorbing_states, reachable_states
+from hamiltonian_rl.problems.gymnasium_table import gymnasium_table
+from hamiltonian_rl.problems.mdp_file import read_fields, write_fields
+from hamiltonian_rl.problems.rows import row_sum_range, row_sums, successor_counts
+from hamiltonian_rl.problems.tables import Outcome, as_matrix, end_at, expected_rewards, rows_of_outcomes
 
-CHUNK = 1_000_000  # rows looked at together
-MOST_STEPS = 2**31 - 1
-NO_HORIZON = -1  # in files
 TABLES: dict[str, type] = {"rewards": float, "first": np.int64, "next_states": np.int32, "probabilities": float}
 
 
@@ -93,16 +87,8 @@ class MDP:
             got = f"sums to {sums[state, action]:.12g}"
             raise row_error(state, action, got, "expected 1 (less where it may end)")
         object.__setattr__(self, "initial", distribution(self.initial, self.n_states))
-        given: Any = self.discount
-        number = isinstance(given, numbers.Real) and not isinstance(given, bool)
-        if not (number and 0.0 <= given <= 1.0):
-            raise UsageError(f"discount = {given!r}; expected a number from 0 to 1.")
-        object.__setattr__(self, "discount", float(given))
-        whole = isinstance(self.horizon, int | np.integer) and not isinstance(self.horizon, bool)
-        if self.horizon is not None and not (whole and 1 <= self.horizon <= MOST_STEPS):
-            raise UsageError(
-                f"horizon = {self.horizon!r}; expected a whole number of steps from 1 to {MOST_STEPS:,}, or None."
-            )
+        object.__setattr__(self, "discount", checked_discount(self.discount))
+        check_horizon(self.horizon)
 
     def __repr__(self) -> str:
         limit = f", horizon {self.horizon}" if self.horizon is not None else ""
@@ -133,13 +119,7 @@ class MDP:
     @cached_property
     def row_sum_range(self) -> tuple[float, float]:
         """Least and largest sum of the probabilities of a row whose action is available."""
-        least, most = np.inf, -np.inf
-        for rows in self._row_chunks():
-            sums = row_sums(self.first[rows.start : rows.stop + 1] - self.first[rows.start], self._part(rows))
-            sums = sums[self.rewards.reshape(-1)[rows] > -np.inf]
-            if len(sums):
-                least, most = min(least, float(sums.min())), max(most, float(sums.max()))
-        return least, most
+        return row_sum_range(self)
 
     @cached_property
     def largest_reward(self) -> float:
@@ -150,25 +130,13 @@ class MDP:
     @cached_property
     def successor_counts(self) -> tuple[int, int]:
         """Least and largest number of successors of a row."""
-        least, most = len(self.next_states), 0
-        for rows in self._row_chunks():
-            counts = np.diff(self.first[rows.start : rows.stop + 1])
-            least, most = min(least, int(counts.min())), max(most, int(counts.max()))
-        return least, most
+        return successor_counts(self)
 
     @property
     def branching(self) -> int | None:
         """Number of successors of every row where all have as many, else None."""
         least, most = self.successor_counts
         return least if least == most else None
-
-    def _row_chunks(self) -> Iterator[slice]:
-        """Yield parts of the rows, so that what is computed of them takes little memory."""
-        for start in range(0, self.rewards.size, CHUNK):
-            yield slice(start, min(start + CHUNK, self.rewards.size))
-
-    def _part(self, rows: slice) -> np.ndarray:
-        return self.probabilities[self.first[rows.start] : self.first[rows.stop]]
 
     @cached_property
     def reachable(self) -> np.ndarray:
@@ -178,31 +146,12 @@ class MDP:
             >>> MDP.from_arrays([[0], [0]], [[1.0], [1.0]], 0.9, initial=[1.0, 0.0]).reachable
             array([ True, False])
         """
-        possible = self._possible
-        edges = np.concatenate([[0], np.cumsum(possible)])[self.first[:: self.n_actions]]
-        graph = sparse.csr_array(
-            (np.ones(int(edges[-1])), self.next_states[possible], edges), shape=(self.n_states, self.n_states)
-        )
-        starts = np.flatnonzero(self.initial > 0)
-        steps = csgraph.dijkstra(graph, indices=starts, unweighted=True, min_only=True)
-        reached: np.ndarray = np.isfinite(steps)
-        return reached
+        return reachable_states(self)
 
     @cached_property
     def absorbing(self) -> np.ndarray:
         """Which states are never left, boolean ``(S,)``: terminal ones, and those that lead to themselves alone."""
-        rows = np.repeat(np.arange(self.rewards.size), np.diff(self.first))
-        elsewhere = (self.next_states != rows // self.n_actions) & self._possible
-        leaves = np.zeros(self.n_states, bool)
-        leaves[rows[elsewhere] // self.n_actions] = True
-        return ~leaves
-
-    @property
-    def _possible(self) -> np.ndarray:
-        """Which successors can follow, boolean ``(Z,)``: of positive probability, by an available action."""
-        available = np.repeat(self.rewards.ravel() > -np.inf, np.diff(self.first))
-        possible: np.ndarray = available & (self.probabilities > 0)
-        return possible
+        return absorbing_states(self)
 
     def under(self, policy: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
         """Return the Markov chain of a policy: ``r_π``, shape ``(S,)``, and the sparse ``P_π``, shape ``(S, S)``.
@@ -250,13 +199,7 @@ class MDP:
         n_actions = matrix.shape[0] // n_states
         expected = expected_rewards(rewards, matrix, n_states, n_actions)
         if terminal is not None:
-            ends = state_vector(terminal, n_states, "terminal")
-            if ends.dtype != bool:
-                raise UsageError(f"`terminal` is of type {ends.dtype}; expected True or False for each state.")
-            keep = np.repeat(~ends, n_actions)[np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))]
-            keep &= ~ends[matrix.indices]
-            matrix.data[~keep] = 0.0
-            expected = np.where(ends[:, None], 0.0, expected)
+            expected = end_at(terminal, matrix, expected)
         matrix.eliminate_zeros()
         return cls(
             expected,
@@ -317,34 +260,14 @@ class MDP:
             >>> MDP.from_gymnasium("FrozenLake-v1")
             MDP(16 states, 4 actions, 98 successors, discount 0.99, horizon 100)
         """
-        try:
-            made = gym.make(env) if isinstance(env, str) else env
-            unwrapped, spec = made.unwrapped, made.spec
-        except (gym.error.Error, AttributeError) as error:
-            raise UsageError(f"{env!r} is no environment: {first_line(error)}") from error
-        table = getattr(unwrapped, "P", None)
-        initial = getattr(unwrapped, "initial_state_distrib", None)
-        if isinstance(env, str):
-            made.close()
-        if not isinstance(table, Mapping) or not table:
-            name = spec.id if spec is not None else type(unwrapped).__name__
-            raise UsageError(
-                f"{name} has no table `P` of its transitions, so that its optimum cannot be computed from a table. "
-                "FrozenLake-v1, Taxi-v4 and CliffWalking-v1 have one; build others with MDP.from_function."
-            )
-        if getattr(unwrapped, "fickle_passenger", False):
-            raise UsageError("Taxi with fickle_passenger=True is not the process of its table `P`. Leave that out.")
-        if horizon == "auto":
-            horizon = spec.max_episode_steps if spec is not None else None
-        if isinstance(horizon, str):
-            raise UsageError(f'horizon = "{horizon}" is not known. Give "auto", a number of steps, or None.')
+        table, start, limit = gymnasium_table(env, horizon)
         return cls.from_function(
             len(table),
             len(table.get(0, ())),
             lambda state, action: table[state][action],
             discount,
-            initial=initial,
-            horizon=horizon,
+            initial=start,
+            horizon=limit,
         )
 
     def save(self, path: str | Path) -> None:
@@ -353,12 +276,7 @@ class MDP:
         Raises:
             RunStorageError: If it cannot be written.
         """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        fields["horizon"] = NO_HORIZON if self.horizon is None else self.horizon
-        if self.last_rewards is None:
-            del fields["last_rewards"]
-        with atomic_write(Path(path)) as file:
-            np.savez(file, **fields)
+        write_fields(path, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
     @classmethod
     def load(cls, path: str | Path) -> MDP:
@@ -367,18 +285,4 @@ class MDP:
         Raises:
             UsageError: If the file is not such a one.
         """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if damaged := archive.testzip():
-                    raise ValueError(f"the checksum of {damaged} is wrong")
-            with open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as file:
-                names = {field.name for field in dataclasses.fields(cls)} - ({"last_rewards"} - set(file.files))
-                tables = {name: file[name] for name in names}
-            discount, horizon = float(tables.pop("discount")), int(tables.pop("horizon"))
-            return cls(**tables, discount=discount, horizon=None if horizon == NO_HORIZON else horizon)
-        except UsageError:
-            raise
-        except Exception as error:  # the file may be anything, and NumPy's reader raises many kinds
-            raise UsageError(
-                f"{path} cannot be read as an MDP: {first_line(error)} Such files are written by MDP.save."
-            ) from error
+        return cls(**read_fields(path, [field.name for field in dataclasses.fields(cls)]))

@@ -1,4 +1,4 @@
-"""The tables that people have, as the sparse rows that an MDP keeps; what is wrong is named by its place."""
+"""The tables that people have, as the sparse rows that an MDP keeps."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import numpy as np
 from scipy import sparse
 
 from hamiltonian_rl.errors import UsageError, first_line
+from hamiltonian_rl.problems.checks import (
+    SUM_TOLERANCE,
+    check_full_rows,
+    check_successors,
+    row_error,
+    state_vector,
+)
+from hamiltonian_rl.problems.rows import row_sums
 
 Outcome = tuple[float, int, float, bool]  # Gymnasium's (probability, next state, reward, terminated)
-SUM_TOLERANCE = 1e-8  # how far a row of probabilities may be from one: what is printed with eight digits
 
 
 def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int]:
@@ -39,7 +46,7 @@ def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int]:
         )
     n_states, n_actions, _ = table.shape
     matrix = sparse.csr_array(table.reshape(n_states * n_actions, n_states).astype(float))
-    _check_full_rows(matrix, n_actions)
+    check_full_rows(matrix, n_actions)
     return matrix, n_states
 
 
@@ -54,7 +61,7 @@ def _stacked(matrices: Sequence[Any]) -> tuple[sparse.csr_array, int]:
     tall.sum_duplicates()
     order = np.arange(n_states * n_actions).reshape(n_actions, n_states).T.ravel()
     stacked = sparse.csr_array(tall[order])
-    _check_full_rows(stacked, n_actions)
+    check_full_rows(stacked, n_actions)
     return stacked, n_states
 
 
@@ -82,6 +89,18 @@ def expected_rewards(rewards: Any, matrix: sparse.csr_array, n_states: int, n_ac
             f"or ({n_states}, {n_actions}, {n_states})."
         )
     return np.array(table)
+
+
+def end_at(terminal: Any, matrix: sparse.csr_array, rewards: np.ndarray) -> np.ndarray:
+    """Empty the rows of terminal states and cut what leads to them, in place; return the rewards without theirs."""
+    n_states, n_actions = rewards.shape
+    ends = state_vector(terminal, n_states, "terminal")
+    if ends.dtype != bool:
+        raise UsageError(f"`terminal` is of type {ends.dtype}; expected True or False for each state.")
+    keep = np.repeat(~ends, n_actions)[np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))]
+    keep &= ~ends[matrix.indices]
+    matrix.data[~keep] = 0.0
+    return np.where(ends[:, None], 0.0, rewards)
 
 
 def rows_of_outcomes(
@@ -130,113 +149,3 @@ def _outcomes(outcomes: Callable[[int, int], Iterable[Outcome]], state: int, act
         if not 0.0 <= probability <= 1.0 + SUM_TOLERANCE:
             raise row_error(state, action, f"has the probability {probability:g}", "expected 0 to 1")
     return found
-
-
-def plain_table(table: Any, kind: type, name: str) -> np.ndarray:
-    """Return a table as a contiguous array of the one type that kernels and factorizations are made for."""
-    try:
-        given = np.asarray(table)
-        if given.dtype.kind not in "biuf" or (kind is not float and given.dtype.kind == "f"):
-            raise TypeError(f"it is of type {given.dtype}")
-        plain: np.ndarray = np.ascontiguousarray(given, kind)
-        if kind is not float and (plain != given).any():
-            raise ValueError(f"its entries do not fit into {np.dtype(kind)}")
-    except (TypeError, ValueError, OverflowError) as error:
-        kinds = "numbers" if kind is float else "whole numbers"
-        raise UsageError(f"`{name}` cannot be used: {first_line(error)} Expected an array of {kinds}.") from error
-    dimensions = 2 if name.endswith("rewards") else 1
-    if plain.ndim != dimensions:
-        raise UsageError(f"`{name}` has shape {plain.shape}; expected {dimensions} dimension(s).")
-    return plain
-
-
-def check_tables(rewards: np.ndarray, first: np.ndarray, successors: np.ndarray, probabilities: np.ndarray) -> None:
-    """Check the tables of an MDP, on which every solver relies; each failure names its place."""
-    if 0 in rewards.shape:
-        raise UsageError(f"`rewards` has shape {rewards.shape}; expected (S, A) with at least one of each.")
-    n_states, n_actions = rewards.shape
-    if len(first) != rewards.size + 1 or len(successors) != len(probabilities) or first[-1] != len(successors):
-        raise UsageError(
-            f"`first`, `next_states` and `probabilities` have {first.shape}, {successors.shape} and "
-            f"{probabilities.shape}; expected ({rewards.size + 1},) and twice as many as the last of `first` says."
-        )
-    if first[0] != 0 or (first[1:] < first[:-1]).any():
-        raise UsageError("`first` does not rise from 0; it holds where each row begins.")
-    if (bad := ~(rewards < np.inf)).any():
-        state, action = np.argwhere(bad)[0]
-        raise UsageError(f"`rewards[{state}, {action}]` is {rewards[state, action]}; expected a number, or -inf.")
-    if (none := (rewards == -np.inf).all(axis=1)).any():
-        raise UsageError(f"State {int(none.argmax())} has no action: all its rewards are -inf. Expected one at least.")
-    if successors.size and not 0 <= successors.min() <= successors.max() < n_states:
-        check_successors(successors, np.repeat(np.arange(rewards.size), np.diff(first)), n_states, n_actions)
-    if not (probabilities >= 0).all():
-        entry = int(np.argmin(probabilities >= 0))
-        state, action = divmod(int(np.searchsorted(first, entry, side="right")) - 1, n_actions)
-        raise row_error(state, action, f"has the probability {probabilities[entry]}", "expected 0 to 1")
-
-
-def check_last_rewards(last: np.ndarray, rewards: np.ndarray) -> None:
-    """Check the rewards of the last step against those of the others: the same actions are available."""
-    if last.shape != rewards.shape:
-        raise UsageError(f"`last_rewards` has shape {last.shape}; expected that of `rewards`, {rewards.shape}.")
-    if (bad := ~(last < np.inf) | ((last == -np.inf) != (rewards == -np.inf))).any():
-        state, action = np.argwhere(bad)[0]
-        raise UsageError(
-            f"`last_rewards[{state}, {action}]` is {last[state, action]}; expected a number, and -inf just where "
-            "`rewards` is."
-        )
-
-
-def _check_full_rows(matrix: sparse.csr_array, n_actions: int) -> None:
-    """Check that the rows of a user's table are distributions."""
-    totals = row_sums(matrix.indptr, matrix.data)
-    if (bad := ~(np.abs(totals - 1.0) <= SUM_TOLERANCE)).any():
-        row = int(bad.argmax())
-        raise row_error(*divmod(row, n_actions), f"sums to {totals[row]:.12g}", "expected 1")
-
-
-def check_successors(successors: np.ndarray, rows: np.ndarray, n_states: int, n_actions: int) -> None:
-    """Check that all successors are states; ``rows`` says to which row each belongs."""
-    bad = (successors < 0) | (successors >= n_states)
-    if bad.any():
-        entry = int(bad.argmax())
-        state, action = divmod(int(rows[entry]), n_actions)
-        raise row_error(state, action, f"leads to state {successors[entry]}", f"expected 0 to {n_states - 1}")
-
-
-def row_error(state: int, action: int, got: str, expected: str) -> UsageError:
-    """Return the error of one row."""
-    return UsageError(f"Row (s={state}, a={action}) of `transitions` {got}; {expected}.")
-
-
-def row_sums(first: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sum each row; empty rows sum to zero, which `np.add.reduceat` alone does not give."""
-    sums = np.zeros(len(first) - 1)
-    filled = np.flatnonzero(first[1:] > first[:-1])
-    if len(filled):
-        sums[filled] = np.add.reduceat(values, first[filled], dtype=float)
-    return sums
-
-
-def state_vector(values: Any, n_states: int, name: str) -> np.ndarray:
-    """Return an array with one entry a state."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise UsageError(f"`{name}` is no array: {first_line(error)}") from error
-    if array.shape != (n_states,):
-        raise UsageError(f"`{name}` has shape {array.shape}; expected ({n_states},).")
-    return array
-
-
-def distribution(initial: Any, n_states: int) -> np.ndarray:
-    """Return a distribution over the states, the uniform one unless another is given."""
-    if initial is None:
-        return np.full(n_states, 1.0 / max(n_states, 1))
-    shares = state_vector(initial, n_states, "initial")
-    if shares.dtype.kind not in "biuf":
-        raise UsageError(f"`initial` is of type {shares.dtype}; expected a distribution over the states.")
-    shares = np.ascontiguousarray(shares, float)
-    if not (shares >= 0).all() or not abs(shares.sum() - 1.0) <= SUM_TOLERANCE:
-        raise UsageError(f"`initial` sums to {shares.sum():.12g}, least {shares.min():.3g}; expected a distribution.")
-    return shares

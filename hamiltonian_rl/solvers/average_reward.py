@@ -92,7 +92,7 @@ def _endless(mdp: MDP) -> RowProcess:
         state, action = divmod(int(process.source[int(process.ends.argmax())]), mdp.n_actions)
         raise UsageError(
             f"An episode may end in state {state} with action {action}; a mean reward in the long run needs a process "
-            "that goes on. Let it lead to where the next episode begins, or take undiscounted."
+            "that goes on. Let the next one begin there (hamiltonian_rl.problems.restarted), or take undiscounted."
         )
     return process
 

@@ -38,6 +38,7 @@ class Gains:
     status: Status
 
 
+@np.errstate(under="ignore")
 def component_gains(
     process: RowProcess,
     label: np.ndarray,
@@ -62,25 +63,34 @@ def component_gains(
     order = np.argsort(component, kind="stable")
     begin = np.searchsorted(component[order], np.arange(component.max() + 1))
     bias = np.zeros(len(states))
-    iterations, status = 0, Status.MAX_ITERATIONS
-    while True:
+
+    def certify() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
         best, chosen = part.best(part.q(bias))
         gain = best - bias
         rounding = part.rounding(bias)
         lower = np.minimum.reduceat(gain[order], begin) - rounding
         upper = np.maximum.reduceat(gain[order], begin) + rounding
-        apart = float((upper - lower).max())
-        if progress is not None:
-            progress(iterations, apart)
-        if enough(lower, upper):
-            status = Status.CONVERGED
-        elif apart <= 4.0 * rounding:
-            status = Status.STAGNATED
-        if status is not Status.MAX_ITERATIONS or iterations >= max_iterations:
-            break
-        bias += 0.5 * gain
-        bias -= bias[order[begin]][component]
-        iterations += 1
+        return lower, upper, gain, chosen, rounding
+
+    iterations, status = 0, Status.MAX_ITERATIONS
+    try:
+        while True:
+            lower, upper, gain, chosen, rounding = certify()
+            apart = float((upper - lower).max())
+            if progress is not None:
+                progress(iterations, apart)
+            if enough(lower, upper):
+                status = Status.CONVERGED
+            elif apart <= 4.0 * rounding:
+                status = Status.STAGNATED
+            if status is not Status.MAX_ITERATIONS or iterations >= max_iterations:
+                break
+            moved = bias + 0.5 * gain
+            bias = moved - moved[order[begin]][component]
+            iterations += 1
+    except KeyboardInterrupt:
+        lower, upper, _, chosen, _ = certify()  # any bias does
+        status = Status.INTERRUPTED
     row = np.full(process.n_states, -1)
     row[states] = part.source[chosen]
     return Gains(lower, upper, row, iterations, status)

@@ -36,7 +36,7 @@ class Rollout:
     lengths: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class GridSolution(Solution):
     """The solution of a problem on a grid, and what it says of states between the points.
 

@@ -141,4 +141,5 @@ class GridSweeps:
         """Return the solution, with the bounds that are certain; infinite ones take no memory."""
         lower = value + down if self.linear else np.broadcast_to(-np.inf, value.shape)
         upper = value + up if self.certain else np.broadcast_to(np.inf, value.shape)
-        return GridSolution(value, lower, upper, policy, iterations, status, self.name, self.grid, self.backup.refines)
+        found = value, lower, upper, policy, iterations, status, self.name
+        return GridSolution(*found, grid=self.grid, refined=self.backup.refines)

@@ -21,7 +21,9 @@ from hamiltonian_rl.errors import SolverError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution, Status
 from hamiltonian_rl.solvers.loops import check_tol
-from hamiltonian_rl.solvers.sweeper import Sweeper, check_discounted
+from hamiltonian_rl.solvers.sweeper import Sweeper
+
+HOPELESS = 1e-9  # 1 - γ below which a visit is worth less than HiGHS's feasibility tolerances see
 
 
 def linear_program(mdp: MDP, *, tol: float = 1e-6) -> Solution:
@@ -36,9 +38,9 @@ def linear_program(mdp: MDP, *, tol: float = 1e-6) -> Solution:
 
     Raises:
         UsageError: If the MDP has a horizon or no discount.
-        SolverError: If HiGHS fails; the message is its own.
+        SolverError: If HiGHS fails; the message says why, as far as it tells.
     """
-    check_discounted(mdp)
+    sweeper = Sweeper(mdp)
     check_tol(tol)
     usable = np.flatnonzero(mdp.rewards.ravel() > -np.inf)
     rows = mdp.n_states * mdp.n_actions
@@ -49,18 +51,39 @@ def linear_program(mdp: MDP, *, tol: float = 1e-6) -> Solution:
     rewards = mdp.rewards.ravel()[usable]
     scale = float(np.abs(rewards).max()) or 1.0
     start = np.full(mdp.n_states, 1.0 / mdp.n_states)  # every state is visited, hence every multiplier is V*
-    result = linprog(
-        -rewards / scale,
-        A_eq=flow,
-        b_eq=start,
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-    )
-    if result.status != 0:
-        raise SolverError(f"HiGHS did not solve the linear programme: {result.message}")
-    value = -scale * np.asarray(result.eqlin.marginals, float)
+    with np.errstate(under="ignore"):
+        costs = -rewards / scale
+    value, iterations, status = np.zeros(mdp.n_states), 0, Status.INEXACT
+    try:
+        result = linprog(
+            costs,
+            A_eq=flow,
+            b_eq=start,
+            method="highs",
+            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        )
+        if result.status != 0:
+            raise SolverError(_failure(mdp, result.message))
+        value, iterations = -scale * np.asarray(result.eqlin.marginals, float), int(result.nit)
+    except KeyboardInterrupt:  # HiGHS gives nothing away: what is certified is one sweep from zero
+        status = Status.INTERRUPTED
     backed_up, policy = np.empty_like(value), np.zeros(mdp.n_states, np.int32)
-    down, up, _ = Sweeper(mdp).certify(value, backed_up, policy)
+    down, up, _ = sweeper.certify(value, backed_up, policy)
     lower, upper = backed_up + down, backed_up + up
-    status = Status.CONVERGED if up - down <= tol else Status.INEXACT
-    return Solution(value.clip(lower, upper), lower, upper, policy, int(result.nit), status, "linear program")
+    if up - down <= tol:
+        status = Status.CONVERGED
+    return Solution(value.clip(lower, upper), lower, upper, policy, iterations, status, "linear program")
+
+
+def _failure(mdp: MDP, message: str) -> str:
+    """Return why HiGHS has no solution; there always is one."""
+    if 1.0 - mdp.discount <= HOPELESS:
+        return (
+            f"HiGHS did not solve the linear programme: discount = {mdp.discount!r} is so near to 1 that the programme "
+            "has a solution, but none that double precision tells from none. Lower the discount, or take "
+            "policy_iteration, which says how far it came."
+        )
+    return (
+        f"HiGHS did not solve the linear programme, which has a solution: {message.rstrip('. ')}. Take "
+        "policy_iteration, or scale the rewards to about 1."
+    )

@@ -12,9 +12,10 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.problems.tables import SUM_TOLERANCE
-from hamiltonian_rl.solvers.sweeper import UNIT
+from hamiltonian_rl.problems.checks import SUM_TOLERANCE
+from hamiltonian_rl.solvers.sweeper import LARGEST, UNIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,15 @@ class RowProcess:
         """Return the available rows of an MDP; sums that are one but for rounding are made one.
 
         Without a discount the difference counts: a row of 0.99999999 would end, sooner or later.
+
+        Raises:
+            UsageError: If sums of the rewards may not fit into double precision.
         """
+        if mdp.largest_reward > LARGEST:
+            raise UsageError(
+                f"Rewards as large as {mdp.largest_reward:.3g} add up to more than double precision holds; scale them "
+                "down."
+            )
         source = np.flatnonzero(mdp.rewards.ravel() > -np.inf)
         matrix = sparse.csr_array(mdp.transition_matrix[source])
         sums = mdp.row_sums.ravel()[source]

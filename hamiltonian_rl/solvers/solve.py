@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
+from hamiltonian_rl.solvers.average_reward import average_reward
 from hamiltonian_rl.solvers.backward_induction import backward_induction
 from hamiltonian_rl.solvers.costate_sweep import costate_sweep
 from hamiltonian_rl.solvers.gauss_seidel import gauss_seidel
@@ -23,6 +25,7 @@ from hamiltonian_rl.solvers.value_iteration import value_iteration
 from hamiltonian_rl.solvers.work_list import without_chance, work_list
 
 METHODS: dict[str, Callable[..., Solution]] = {
+    "average-reward": average_reward,
     "backward-induction": backward_induction,
     "costate-sweep": costate_sweep,
     "gauss-seidel": gauss_seidel,
@@ -60,16 +63,27 @@ def solve(mdp: MDP, *, method: str = "auto", tol: float = 1e-6, progress: Progre
 
     Args:
         mdp: The process.
-        method: A name in `METHODS`, or "auto" for that of `choose_method`.
+        method: A name in `METHODS`, or "auto" for that of `choose_method`. "average-reward" answers another
+            question, the mean reward a step, and is never chosen.
         tol: Largest distance of the bounds.
         progress: Called now and then with the number of sweeps and the distance of the bounds.
 
+    Returns:
+        The solution; its ``reason`` says why its method was taken.
+
     Raises:
         UsageError: If the method does not exist or does not suit the MDP.
+
+    Example:
+        >>> solution = solve(MDP.from_gymnasium("FrozenLake-v1"))
+        >>> solution.method, solution.reason[:36]
+        ('backward induction', 'an episode is cut off after 100 step')
     """
-    name = choose_method(mdp)[0] if method == "auto" else method
+    name, reason = choose_method(mdp) if method == "auto" else (method, "it was named")
     if name not in METHODS:
         raise UsageError(f'There is no method "{name}". {did_you_mean(str(name), METHODS)}')
     if name == "linear-program":
-        return linear_program(mdp, tol=tol)  # HiGHS tells no progress
-    return METHODS[name](mdp, tol=tol, progress=progress)
+        solution = linear_program(mdp, tol=tol)  # HiGHS tells no progress
+    else:
+        solution = METHODS[name](mdp, tol=tol, progress=progress)
+    return dataclasses.replace(solution, reason=reason)

@@ -220,7 +220,7 @@ def check_discounted(mdp: MDP) -> None:
             "horizon (mdp.finite_horizon(n)) or a discount below 1 (mdp.with_discount(0.999))."
         )
     largest = mdp.largest_reward
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         reach = np.float64(largest) / (1.0 - mdp.discount) * 8.0
     if not np.isfinite(reach):
         raise UsageError(

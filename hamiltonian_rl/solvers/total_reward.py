@@ -40,6 +40,7 @@ class TotalReward:
     status: Status
 
 
+@np.errstate(under="ignore")
 def solve_total_reward(
     process: RowProcess, first_rows: np.ndarray, *, tol: float, max_iterations: int, progress: Progress | None = None
 ) -> TotalReward:
@@ -59,7 +60,7 @@ def solve_total_reward(
     if solved is None:
         raise SolverError(
             "A policy that ends takes more steps than double precision can count, or rewards add up to more than it "
-            "holds. Give a horizon, or scale the rewards down."
+            "holds. Give a horizon (mdp.finite_horizon(n)), or scale the rewards down."
         )
     value, steps = solved
     try:
@@ -79,7 +80,10 @@ def solve_total_reward(
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     lower = _lower_bound(process, row, value, steps)
-    upper = _upper_bound(process, row, value, steps) if status is Status.CONVERGED else None
+    try:
+        upper = _upper_bound(process, row, value, steps) if status is Status.CONVERGED else None
+    except KeyboardInterrupt:
+        upper, status = None, Status.INTERRUPTED
     far = Status.STAGNATED if upper is not None else Status.INEXACT
     if upper is None:  # zero, where nothing pays, is its own backup
         upper = np.full(process.n_states, 0.0 if (process.rewards <= 0).all() else np.inf)

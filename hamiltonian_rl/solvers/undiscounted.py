@@ -11,7 +11,7 @@ import numpy as np
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.solution import Solution
+from hamiltonian_rl.solution import Solution, Status
 from hamiltonian_rl.solvers.component_gains import component_gains
 from hamiltonian_rl.solvers.end_components import collapse, end_components, expand, rows_towards
 from hamiltonian_rl.solvers.loops import Progress, check_tol
@@ -84,7 +84,8 @@ def _rows_that_end(smaller: RowProcess, group: np.ndarray) -> np.ndarray:
         state = int(np.flatnonzero(~reached[group])[0])
         raise UsageError(
             f"From state {state} no policy ends, and every endless one loses without limit: its value is minus "
-            "infinity. Make such states terminal, or give a discount below 1 (mdp.with_discount(0.999)) or a horizon."
+            "infinity. Make such states terminal, or give a discount below 1 (mdp.with_discount(0.999)) or a "
+            "horizon (mdp.finite_horizon(n))."
         )
     return np.where(ending, rows, nearer)
 
@@ -126,6 +127,8 @@ def _check_means(
         lambda lower, upper: bool((lower > 0).any() or (upper < 0).all()),
         max_iterations=MEAN_SWEEPS,
     )
+    if gains.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt  # whether there is a value at all is not known yet
     if (gains.lower > 0).any():
         raise _infinite(process, smaller, int(paying[places[gains.lower.argmax()]]), n_actions)
     if not (gains.upper < 0).all():
@@ -134,7 +137,7 @@ def _check_means(
         raise UsageError(
             f"From state {state} an episode can go on for ever with rewards of both signs, whose mean lies between "
             f"{gains.lower[worst]:.3g} and {gains.upper[worst]:.3g}: whether it adds up to a total is not known. "
-            "Give a discount below 1 (mdp.with_discount(0.999)) or a horizon."
+            "Give a discount below 1 (mdp.with_discount(0.999)) or a horizon (mdp.finite_horizon(n))."
         )
 
 
@@ -143,5 +146,6 @@ def _infinite(process: RowProcess, smaller: RowProcess, row: int, n_actions: int
     state, action = divmod(int(process.source[smaller.source[row]]), n_actions)
     return UsageError(
         f"The value is infinite: state {state} pays {smaller.rewards[row]:g} for action {action} and can be visited "
-        "again and again at a gain. Give a discount below 1 (mdp.with_discount(0.999)), a horizon, or an end."
+        "again and again at a gain. Give a discount below 1 (mdp.with_discount(0.999)), a "
+        "horizon (mdp.finite_horizon(n)), or an end."
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hamiltonian_rl.problems import MDP
-from hamiltonian_rl.problems.tables import row_error
+from hamiltonian_rl.problems.checks import row_error
 from hamiltonian_rl.solution import Solution
 from hamiltonian_rl.solvers.loops import Improve, Progress, sweep_to_bounds
 from hamiltonian_rl.solvers.sweeper import Sweeper

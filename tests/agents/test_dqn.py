@@ -339,3 +339,21 @@ def test_a_scripts_own_log_has_the_settings_too(tmp_path):
     agent.logger.close()
     events = EventAccumulator(str(tmp_path / "dqn_1")).Reload()
     assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"learning_rate": 1e-30}, {"layer_norm": True, "dueling": True, "priority_exponent": 0.6}], ids=str
+)
+def test_what_a_user_asks_of_numpys_errors_changes_nothing(settings):
+    """Averages of gradients that are zero fall below the smallest number: NumPy can be told to raise on that."""
+    learnt = {}
+    for mode in ("ignore", "raise"):
+        with np.errstate(all=mode):
+            agent = DQN(Chain(), seed=0, learning_starts=32, hidden=(32,), **settings).learn(1_500)
+        learnt[mode] = agent.parameter_arrays()[0]
+    np.testing.assert_array_equal(learnt["raise"], learnt["ignore"])
+
+
+def test_divergence_is_a_sentence_whatever_a_user_asks_of_numpys_errors():
+    with np.errstate(all="raise"), pytest.raises(TrainingError, match="Learning diverged"):
+        DQN(Chain(), seed=0, learning_starts=32, learning_rate=1e30).learn(1_500)

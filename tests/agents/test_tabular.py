@@ -170,6 +170,40 @@ def test_traces_are_replaced_and_end_with_the_episode(kind):
     np.testing.assert_array_equal(agent.table.values[0, 2:], [[2.0, 0], [0, 4.0]])
 
 
+@pytest.mark.parametrize("kind", TRACED)
+def test_accumulating_traces_add_up_the_visits(kind):
+    settings = {"trace_decay": 1.0, "exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
+    agent = on_chain(kind, traces="accumulating", **settings)
+    agent._learn_from(step_of(2, 0, 0.0, 2))
+    agent._learn_from(step_of(2, 0, 0.0, 3))  # visited twice: its trace is 1 + 1/2
+    agent._learn_from(step_of(3, 1, 8.0, 3, terminated=True))
+    np.testing.assert_array_equal(agent.table.values[0], [[0, 0], [0, 0], [3.0, 0], [0, 4.0]])  # 1/2 * 8 * (3/4, 1)
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.9, 1.0])
+def test_accumulating_traces_are_the_forward_view_to_first_order_in_the_step_size(decay):
+    """Offline λ-returns, backward from the end: ``G = r + γ ((1 - λ) Q(s', a') + λ G')`` (Sutton and Barto, 12.1)."""
+    steps = [(0, 1, 1.0, 1), (1, 0, -2.0, 1), (1, 0, 3.0, 2), (2, 1, 0.5, 0), (0, 1, 4.0, 1), (1, 0, 2.0, 2)]
+    small, gamma = 1e-7, 0.5
+    settings = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
+    agent = on_chain(Sarsa, table=TABLE, trace_decay=decay, traces="accumulating", step_size=small, **settings)
+    expected, following = np.zeros((4, 2)), 0.0
+    for number, (state, action, reward, successor) in reversed(list(enumerate(steps))):
+        last = number == len(steps) - 1
+        ahead = 0.0 if last else gamma * ((1 - decay) * TABLE[successor].max() + decay * following)
+        following = reward + ahead
+        expected[state, action] += following - TABLE[state, action]
+    for number, step in enumerate(steps):
+        agent._learn_from(step_of(*step, terminated=number == len(steps) - 1))
+    np.testing.assert_allclose((agent.table.values[0] - TABLE) / small, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TRACED)
+def test_unknown_kind_of_traces_is_named(kind):
+    with pytest.raises(UsageError, match="traces = 'dutch'; expected replacing or accumulating"):
+        kind(Chain(), traces="dutch")
+
+
 def test_sarsas_traces_outlast_actions_that_are_not_greedy():
     agent = on_chain(Sarsa, table=TABLE, trace_decay=0.5, exploration_initial_eps=0.0, exploration_final_eps=0.0)
     agent._learn_from(step_of(0, 1, 1.0, 1))  # Q(0, 1) = 2.5, as above

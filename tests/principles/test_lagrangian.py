@@ -113,3 +113,11 @@ def test_path_does_not_depend_on_the_scale_of_the_gradients_where_eps_is_small(m
     plain = run_adam(make, start, gradients, learning_rate=0.01, eps=1e-30)
     scaled = run_adam(make, start, scale * gradients, learning_rate=0.01, eps=1e-30)
     np.testing.assert_allclose(scaled, plain, rtol=0, atol=1e-12)  # rounding of 200 steps of 0.01
+
+
+def test_averages_that_fall_below_the_smallest_number_are_zero_and_no_error() -> None:
+    params, momentum, fisher = (np.full(2, 1.5e-45, np.float32) for _ in range(3))
+    with np.errstate(all="raise"):
+        for step in range(1, 50):
+            adam_step(params, np.zeros(2, np.float32), momentum, fisher, step=step, learning_rate=1e-3)
+    assert np.isfinite(params).all()

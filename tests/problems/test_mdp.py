@@ -245,8 +245,8 @@ def test_bad_initial_or_terminal_states_are_named(terminal, initial):
 def test_direct_tables_are_checked():
     mdp = MDP.from_arrays(GOOD, [0.0, 0.0], 0.9)
     fields = {"rewards": mdp.rewards, "first": mdp.first, "next_states": mdp.next_states, "discount": 0.9}
-    with pytest.raises(UsageError, match=r"Row \(s=1, a=0\) of `transitions` sums to 1\.5; expected 1 \(less"):
-        MDP(**fields, probabilities=np.array([0.5, 0.5, 1.5]), initial=mdp.initial)
+    with pytest.raises(UsageError, match=r"Row \(s=0, a=0\) of `transitions` sums to 1\.4; expected 1 \(less"):
+        MDP(**fields, probabilities=np.array([0.5, 0.9, 1.0]), initial=mdp.initial)
     with pytest.raises(UsageError, match="`first`, `next_states` and `probabilities`"):
         MDP(**fields, probabilities=np.array([0.5, 0.5]), initial=mdp.initial)
 
@@ -292,3 +292,20 @@ def test_states_behind_actions_that_are_not_available_are_not_reached():
     mdp = MDP.from_arrays(table, [[1.0, -np.inf], [1.0, 1.0]], 0.9, initial=[1.0, 0.0])
     np.testing.assert_array_equal(mdp.reachable, [True, False])
     np.testing.assert_array_equal(mdp.absorbing, [True, True])
+
+
+@pytest.mark.parametrize("probability", [np.inf, 1e300, 1.5])
+def test_impossible_probability_is_named_even_where_the_action_is_not_available(probability):
+    """Times a value it becomes infinite, and minus infinity plus that is no number."""
+    with pytest.raises(UsageError, match=r"Row \(s=0, a=1\).* has the probability"):
+        MDP(np.array([[1.0, -np.inf]]), np.arange(3), np.zeros(2, int), np.array([1.0, probability]), 0.9, None)
+
+
+@pytest.mark.parametrize(("name", "value"), [("horizon", 2.7), ("horizon", 0), ("discount", True), ("discount", "0.9")])
+def test_number_of_another_kind_in_a_file_is_not_rounded_to_one(name, value, tmp_path):
+    MDP.from_gymnasium("FrozenLake-v1").save(tmp_path / "mdp.npz")
+    with np.load(tmp_path / "mdp.npz") as file:
+        fields = dict(file)
+    np.savez(tmp_path / "mdp.npz", **{**fields, name: value})
+    with pytest.raises(UsageError, match=f"{name} = "):
+        MDP.load(tmp_path / "mdp.npz")

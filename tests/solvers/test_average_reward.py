@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hamiltonian_rl.errors import SolverError, UsageError
-from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.problems import MDP, restarted
 from hamiltonian_rl.solution import Status
-from hamiltonian_rl.solvers import average_reward
+from hamiltonian_rl.solvers import average_reward, solve
 
 INFINITE = -np.inf
 
@@ -144,3 +144,29 @@ def test_process_that_ends_is_refused():
         average_reward(taxicab().finite_horizon(5))
     with pytest.raises(UsageError, match="tol ="):
         average_reward(taxicab(), tol=0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_gain_of_episodes_begun_anew_is_mean_return_over_mean_length(seed, n_states):
+    """Renewal: for each policy E[return] / E[length] by linear systems; the best of all of them."""
+    generator = np.random.default_rng(seed)
+    table = generator.dirichlet(np.ones(n_states + 1), (n_states, 2))[..., :n_states]  # what is left off ends
+    initial, rewards = generator.dirichlet(np.ones(n_states)), generator.normal(size=(n_states, 2))
+    counts = np.arange(2 * n_states + 1) * n_states
+    columns = np.tile(np.arange(n_states), 2 * n_states)
+    mdp = MDP(rewards, counts, columns, table.ravel(), 1.0, initial)
+    best, states = -np.inf, np.arange(n_states)
+    for policy in itertools.product((0, 1), repeat=n_states):
+        system = np.eye(n_states) - table[states, policy]
+        known = np.stack([rewards[states, policy], np.ones(n_states)], axis=1)
+        earned, steps = initial @ np.linalg.solve(system, known)
+        best = max(best, earned / steps)
+    solution = average_reward(restarted(mdp), tol=1e-9).unwrap()
+    np.testing.assert_allclose(solution.value, best, rtol=0, atol=1e-8)
+
+
+def test_average_reward_is_solved_for_when_it_is_named():
+    solution = solve(toymaker(), method="average-reward", tol=1e-9)
+    assert solution.method == "average reward"
+    np.testing.assert_allclose(solution.value, 2.0, rtol=0, atol=1e-9)

@@ -13,7 +13,7 @@ from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import METHODS, choose_method, modified_policy_iteration, solve, value_iteration
 from hamiltonian_rl.solvers.sweeper import Sweeper
 
-DISCOUNTED = sorted(set(METHODS) - {"backward-induction", "undiscounted", "work-list"})
+DISCOUNTED = sorted(set(METHODS) - {"average-reward", "backward-induction", "undiscounted", "work-list"})
 SWEEPING = ["value-iteration", "gauss-seidel", "modified-policy-iteration", "inexact-policy-iteration", "costate-sweep"]
 LIMITED = ["backward-induction", "costate-sweep"]
 
@@ -189,6 +189,8 @@ def test_solve_chooses_by_structure_and_names_an_unknown_method():
     limited = MDP.from_gymnasium("FrozenLake-v1")
     assert choose_method(limited)[0] == "backward-induction"
     assert solve(limited).method == "backward induction"
+    assert solve(limited).reason == choose_method(limited)[1]
+    assert solve(limited, method="costate-sweep").reason == "it was named"
     assert solve(limited.finite_horizon(None)).method == "policy iteration"
     assert solve(garnet(5_000, 0.9)).method == "modified policy iteration"
     with pytest.raises(UsageError, match='Did you mean "value-iteration"'):
