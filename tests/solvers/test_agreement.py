@@ -112,7 +112,7 @@ def by_method(name: str) -> Callable[[MDP], Solution]:
     return lambda mdp: METHODS[name](mdp, tol=TOL)
 
 
-DISCOUNTED = sorted(set(METHODS) - {"backward-induction", "undiscounted", "work-list"})
+DISCOUNTED = sorted(set(METHODS) - {"average-reward", "backward-induction", "undiscounted", "work-list"})
 ROUTES: dict[str, Callable[[MDP], Solution]] = {
     **{name: by_method(name) for name in DISCOUNTED},
     "backward-induction": over_a_long_horizon("backward-induction"),

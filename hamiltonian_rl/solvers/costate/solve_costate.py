@@ -71,8 +71,9 @@ def solve_costate(
 
     Example:
         >>> from hamiltonian_rl.envs.problems import problem
-        >>> pendulum = problem("Pendulum-v1")
-        >>> solution = solve_costate(pendulum, np.array([0.5, 0.0]), horizon=50)
+        >>> solution = solve_costate(problem("hrl/LinearQuadratic-v0"), np.array([1.0, 0.0]))
+        >>> round(float(solution.value[0]), 6), solution.trajectory.costates[0, 0].round(5).tolist()
+        (-9.077561, [-18.15512, -6.33246])
         >>> solution.status[0].name, bool(solution.certificate.costate[0] < 1e-9)
         ('LOCAL_OPTIMUM', True)
     """
