@@ -29,7 +29,7 @@ class Pendulum(ControlProblem):
     action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float64)
     horizon = 200
     periodic = (True, False)
-    start, spread = (0.0, 0.0), (math.pi, 1.0)
+    start = (math.pi, 0.0)  # hanging
     state_names = ("angle (rad)", "angular velocity (rad/s)")
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -45,6 +45,10 @@ class Pendulum(ControlProblem):
         torque = action[..., 0].clamp(-2.0, 2.0)
         angle = (angle + math.pi) % (2.0 * math.pi) - math.pi
         return -(angle**2 + 0.1 * velocity**2 + 0.001 * torque**2)
+
+    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """Any angle, velocity within 1 rad/s."""
+        return generator.uniform([-np.pi, -1.0], [np.pi, 1.0], (n, 2))
 
     def observation(self, state: torch.Tensor) -> torch.Tensor:
         """(cos θ, sin θ, θ')."""

@@ -167,7 +167,12 @@ def evaluate(
 
 @app.command(epilog="Example: hrl solve --env FrozenLake-v1 --env-set map_name=8x8")
 def solve(
-    env: Annotated[str, typer.Option(metavar="ID", help="Environment with a table of transitions: FrozenLake-v1 ...")],
+    env: Annotated[
+        str,
+        typer.Option(
+            metavar="ID", help="With a table of transitions (FrozenLake-v1) or a control problem (Pendulum-v1)."
+        ),
+    ],
     env_settings: EnvSettings = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="Solver; a wrong name lists them. auto: the one that suits.")
@@ -175,16 +180,77 @@ def solve(
     horizon: Annotated[
         str, typer.Option(metavar="auto|none|N", help="Steps after which an episode ends; auto: the environment's.")
     ] = "auto",
-    discount: Annotated[float, typer.Option(metavar="G", help="Discount; Gymnasium's returns have none.")] = 1.0,
-    tol: Annotated[float, typer.Option(metavar="X", help="Largest distance of the certified bounds.")] = 1e-8,
+    discount: Annotated[
+        float | None, typer.Option(metavar="G", help="Discount; Gymnasium's returns have none.", show_default="1")
+    ] = None,
+    tol: Annotated[
+        float | None, typer.Option(metavar="X", help="Largest distance of the certified bounds.", show_default="1e-8")
+    ] = None,
+    route: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Control problems: bellman (a grid), hamiltonian (costates), or both."),
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="X,Y,...", help="Control problems: the state to start from.")
+    ] = None,
+    points: Annotated[
+        int | None, typer.Option(metavar="N", help="Control problems: grid points along each coordinate.")
+    ] = None,
     run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are kept.")] = RUNS,
 ) -> None:
-    """Compute the optimum of an environment, with bounds that certify it: what no agent can pass.
+    """Compute the optimum of an environment: what no agent can pass.
+
+    Of an environment with a table of its transitions, the exact optimum between certified bounds, by the method
+    that suits or is named. Of one with a control problem behind it, an optimal path from one state by costates
+    (Pontryagin) beside the value on a grid (Bellman): --route, --state, --points.
 
     Ctrl-C prints the bounds reached by then.
     """
+    from hamiltonian_rl.control_solving import has_problem
+
+    control = {"--route": route, "--state": state, "--points": points}
     with _told_in_options():
-        _solve(env, env_settings, method, _horizon(horizon), discount, tol, run_dir)
+        if has_problem(env):
+            _refuse_for(env, "a control problem", {"--method": None if method == "auto" else method, "--tol": tol})
+            _solve_control(env, env_settings, route or "both", state, _horizon(horizon), discount, points, run_dir)
+        else:
+            _refuse_for(env, "a table, not a control problem,", control)
+            wanted = 1.0 if discount is None else discount, 1e-8 if tol is None else tol
+            _solve(env, env_settings, method, _horizon(horizon), *wanted, run_dir)
+
+
+def _refuse_for(env: str, kind: str, options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} = {value} does not apply: {env} has {kind} behind it. Leave {name} out.")
+
+
+def _solve_control(
+    env: str,
+    env_settings: list[str] | None,
+    route: str,
+    state: str | None,
+    horizon: str | int | None,
+    discount: float | None,
+    points: int | None,
+    run_dir: Path,
+) -> None:
+    from hamiltonian_rl.agents.settings import parse_assignment
+    from hamiltonian_rl.control_solving import control_rows, keep_control_optimum, solve_control_env
+    from hamiltonian_rl.solving import optimum_folder
+
+    parameters = dict(parse_assignment(text) for text in env_settings or [])
+    wanted: dict[str, Any] = {"route": route, "horizon": horizon, "discount": discount, "points": points}
+    with optimum_folder(env, run_dir) as folder:
+        with _sweeps_shown() as show:
+            optimum = solve_control_env(env, parameters=parameters, state=state, **wanted, progress=show)
+        _print_table(f"Optimum of {env}", control_rows(optimum))
+        pictures = keep_control_optimum(optimum, folder)
+    _say(f"The run lies in   {folder.path}")
+    for name in pictures:
+        _say(f"A picture is      {folder.path / name}")
+    if not optimum.converged:
+        raise SystemExit(1)
 
 
 def _solve(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,19 @@ from hamiltonian_rl.problems.control_problem import ControlProblem
 
 if TYPE_CHECKING:
     import torch
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work on one thread: on batches of some thousand states more of them mostly wait for each other."""
+    import torch  # takes seconds to load
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Outcomes(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.grid import Grid
 from hamiltonian_rl.problems.interpolation import Interpolant
-from hamiltonian_rl.problems.outcomes import last_reward, outcomes, over
+from hamiltonian_rl.problems.outcomes import last_reward, one_thread, outcomes, over
 from hamiltonian_rl.solution import Solution
 from hamiltonian_rl.solvers.grid_backup import BLOCK, GridBackup
 
@@ -99,6 +99,7 @@ class GridSolution(Solution):
         shape = (*np.shape(states)[:-1], *self.grid.actions.shape[1:])
         return np.concatenate(found).reshape(shape) if found else np.empty(shape, self.grid.actions.dtype)
 
+    @one_thread()
     def rollout(
         self,
         initial_states: np.ndarray,

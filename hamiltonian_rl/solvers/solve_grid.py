@@ -17,7 +17,7 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.grid import Grid
 from hamiltonian_rl.problems.interpolation import DEGREES
-from hamiltonian_rl.problems.outcomes import last_reward
+from hamiltonian_rl.problems.outcomes import last_reward, one_thread
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers.grid_backup import BLOCK, GridBackup
 from hamiltonian_rl.solvers.grid_solution import GridSolution
@@ -29,6 +29,7 @@ PATIENCE = 30  # rounds in which the iterates come no closer
 ORDER = [Status.CONVERGED, Status.UNSETTLED, Status.DIVERGED]
 
 
+@one_thread()
 def solve_grid(
     grid: Grid,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
 LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
 
 
@@ -76,6 +77,54 @@ def path_picture(
     label = dict(enumerate(names)).get
     axes.set(xlabel="step" if across is None else label(across, f"state {across}"), ylabel=label(up, f"state {up}"))
     axes.legend(loc="upper right")
+    return figure
+
+
+def trajectory_picture(
+    rows: dict[str, tuple[np.ndarray, tuple[str, ...]]], title: str, dashed: dict[str, np.ndarray] | None = None
+) -> Figure:
+    """Draw quantities over the steps, one below the other.
+
+    Args:
+        rows: Of each label of an axis, values ``(T, c)`` and the names of its c lines.
+        title: Of the picture.
+        dashed: Of some labels, other values of the same shape to compare with.
+    """
+    figure = Figure(figsize=(6.4, 2.2 * len(rows) + 0.6), layout="constrained")
+    all_axes: Any = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    all_axes[0].set_title(title)
+    for axes, (label, (values, names)) in zip(all_axes, rows.items(), strict=True):
+        for line, name in enumerate(names):
+            style = {"color": COLORS[line % len(COLORS)]}
+            axes.plot(values[:, line], label=name, **style)
+            if dashed and label in dashed:
+                axes.plot(dashed[label][:, line], "--", label=f"{name}, grid", **style)
+        axes.set_ylabel(label)
+        axes.legend(loc="best", fontsize="small")
+    all_axes[-1].set_xlabel("step k")
+    return figure
+
+
+def phase_picture(
+    value: np.ndarray, axes_values: tuple[np.ndarray, np.ndarray], path: np.ndarray, names: tuple[str, ...], title: str
+) -> Figure:
+    """Draw a path of two coordinates over the heat map of V on a grid.
+
+    Args:
+        value: ``V`` on the grid, shape ``(P, Q)``.
+        axes_values: Coordinates of the grid points, shapes ``(P,)`` and ``(Q,)``.
+        path: States, shape ``(T, 2)``; NaN breaks the line.
+        names: Of the two coordinates.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes: Any = figure.add_subplot()
+    image = axes.pcolormesh(*axes_values, value.T, cmap="cividis", shading="nearest")
+    figure.colorbar(image, ax=axes, label="V by the grid (return)")
+    axes.plot(path[:, 0], path[:, 1], ".-", color="white", markersize=3, linewidth=1, label="path by costates")
+    axes.plot(path[:1, 0], path[:1, 1], "o", color="tab:orange", label="start")
+    axes.set(xlabel=names[0], ylabel=names[1], title=title)
+    axes.legend(loc="upper right", facecolor="0.3", labelcolor="white")
     return figure
 
 

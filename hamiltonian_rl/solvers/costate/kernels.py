@@ -1,6 +1,7 @@
 """What the compiled solver does at one step, as expressions: the problem's own, its derivatives, Riccati's.
 
-Notation, of one step: ``s`` state, ``a`` action, ``l`` costate λ of the next state by the adjoint recursion,
+Notation, of one step: ``s`` state, ``a`` action, ``l`` costate λ of the next state, by the adjoint recursion along
+the feedback, ``λ = ∂H/∂s + Kᵀ ∂H/∂a``, which is Eq. 14 where Eq. 15 holds,
 ``P`` and ``p`` curvature and slope of the next step's quadratic model of V around the path (the slope beyond
 λ), ``d`` feedforward and ``K`` feedback of the step ``a + α d + K (s' - s)``. Symmetric matrices are kept as
 their lower triangle, row by row.
@@ -91,13 +92,15 @@ def _backward(augmented: Augmented, rule: Any) -> Signature:
     curvature = curvature + jacobian.T @ (P * discount) @ jacobian
     ahead = (jacobian.T @ p) * discount
     Q_ss, Q_as, Q_aa = curvature[:n, :n], curvature[n:, :n], curvature[n:, n:]
-    Q_s, Q_a = ahead[:n], slope[n:] + ahead[n:]
 
     step = rule(graph, augmented.problem)
-    Q_a, Q_aa = step.model(a, Q_a, Q_aa)
+    here, Q_aa = step.model(a, slope[n:], Q_aa)
+    Q_a = here + ahead[n:]
     d, K, solved = step.solve(a, slope[n:], Q_a, Q_as, Q_aa)
+    # Along the feedback the recursion is as stable as the path is; open, rounding would grow as the dynamics do.
+    new_costate = slope[:n] + K.T @ here
     new_P = Q_ss + K.T @ Q_aa @ K + K.T @ Q_as + Q_as.T @ K
-    new_p = Q_s + (K.T @ Q_aa + Q_as.T) @ d + K.T @ Q_a
+    new_p = ahead[:n] + K.T @ ahead[n:] + (K.T @ Q_aa + Q_as.T) @ d
     first, second, residual, sound = inputs(graph, "sums", 4)
     sums = [
         first * discount + (d * Q_a).sum(),
@@ -105,7 +108,7 @@ def _backward(augmented: Augmented, rule: Any) -> Signature:
         residual.apply("maximum", step.residual(a, slope[n:])),
         sound.apply("and", solved).where(1.0, 0.0),
     ]
-    outputs = [list(slope[:n]), triangle(new_P), list(new_p), list(d), list(K.ravel()), triangle(Q_aa), sums]
+    outputs = [list(new_costate), triangle(new_P), list(new_p), list(d), list(K.ravel()), triangle(Q_aa), sums]
     return BACKWARD, outputs
 
 

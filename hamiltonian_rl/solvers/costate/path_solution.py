@@ -49,7 +49,7 @@ class PathSolution:
         end_multipliers: ν of ``terminal_constraints = 0``, ``(B, C')``.
         iterations: Backward passes, ``(B,)``.
         backend: ``"compiled"`` or ``"torch"``.
-        start: Which start each path came from, ``(B,)``.
+        start: Which of `from_all_starts` each path is, ``(B,)``.
         from_all_starts: The paths of every start, start by start, where there were several.
     """
 

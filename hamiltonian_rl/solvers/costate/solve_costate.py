@@ -77,7 +77,12 @@ def solve_costate(
         >>> solution.status[0].name, bool(solution.certificate.costate[0] < 1e-9)
         ('LOCAL_OPTIMUM', True)
     """
-    problem, states = _checked(problem, initial_states, horizon)
+    if not isinstance(problem.action_space, gym.spaces.Box):
+        raise UsageError(
+            f"The action space is {problem.action_space}; the Hamiltonian's derivative needs a Box. Solve the problem "
+            "on a grid, or state a continuous relaxation of it."
+        )
+    problem, states = checked_states(problem, initial_states, horizon)
     settings = _checked_settings(tol, max_iterations, threads)
     if starts is not None and initial_actions is not None:
         raise UsageError("initial_actions and starts are both given; expected one of them.")
@@ -85,10 +90,8 @@ def solve_costate(
     if not guesses:
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = choose_backend(problem, states, backend, device)
-    runs = [
-        _solve(problem, states, first, settings, solve_phase, barrier, number) for number, first in enumerate(guesses)
-    ]
-    return runs[0] if len(runs) == 1 else _best(runs)
+    runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
+    return best_of(runs)
 
 
 def _solve(
@@ -98,7 +101,6 @@ def _solve(
     settings: Settings,
     solve_phase: Any,
     barrier: bool,
-    number: int,
 ) -> PathSolution:
     space: Any = problem.action_space
     bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
@@ -121,7 +123,7 @@ def _solve(
         end_multipliers=batch.end_weights,
         iterations=result.iterations,
         backend=solve_phase.name,
-        start=np.full(count, number),
+        start=np.zeros(count, np.int64),
     )
     return solution
 
@@ -156,8 +158,11 @@ def _smallest_curvature(problem: ControlProblem, result: Any) -> np.ndarray:
     return np.asarray(values.min((-1, -2), initial=np.inf))
 
 
-def _best(runs: list[PathSolution]) -> PathSolution:
-    """Return the path with the highest value for each state, of those with the best kind of status."""
+def best_of(runs: list[PathSolution]) -> PathSolution:
+    """Return for each state the feasible path with the highest value, of several solutions for the same states."""
+    runs = [start for run in runs for start in (run.from_all_starts or [run])]
+    if len(runs) == 1:
+        return runs[0]
     rank = np.array([[_rank(status) for status in run.status] for run in runs])
     values = np.array([np.where(np.isfinite(run.value), run.value, -np.inf) for run in runs])
     best = np.lexsort((values, rank), axis=0)[-1]
@@ -170,11 +175,12 @@ def _best(runs: list[PathSolution]) -> PathSolution:
         name: np.stack([getattr(run.trajectory, name) for run in runs])[best, each]
         for name in ("states", "actions", "rewards", "value", "costates")
     }
-    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations", "start")
+    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
     return replace(
         runs[0],
         trajectory=Trajectory(**paths),
         status=[runs[run].status[state] for state, run in enumerate(best)],
+        start=best,
         from_all_starts=runs,
         **cast(Any, {name: pick(name) for name in names}),
     )
@@ -185,14 +191,14 @@ def _rank(status: PathStatus) -> int:
     return 0 if status is PathStatus.DIVERGED else 1 if status is PathStatus.INFEASIBLE else 2
 
 
-def _checked(
+def checked_states(
     problem: ControlProblem, initial_states: np.ndarray, horizon: int | None
 ) -> tuple[ControlProblem, np.ndarray]:
-    if not isinstance(problem.action_space, gym.spaces.Box):
-        raise UsageError(
-            f"The action space is {problem.action_space}; the Hamiltonian's derivative needs a Box. Solve the problem "
-            "on a grid, or state a continuous relaxation of it."
-        )
+    """Return the problem at its horizon and the initial states as ``(B, n)``.
+
+    Raises:
+        UsageError: If they do not fit.
+    """
     n = problem.state_space.shape[0]
     states = np.array(np.atleast_2d(np.asarray(initial_states, dtype=np.float64)))
     if states.ndim != 2 or states.shape[1] != n or not len(states):

@@ -205,16 +205,18 @@ class TorchSolver:
             slope, ahead, curvature = self._quadratic(expansion, k, costate, P, p)
             Q_ss, Q_as, Q_aa = curvature[:, :n, :n], curvature[:, n:, :n], curvature[:, n:, n:]
             part = [x[:, k] for x in (paths.actions, paths.below, paths.above)]
-            Q_a, Q_aa, here = self._model_step(part, slope[:, n:], ahead[:, n:], Q_aa, paths.barrier)
+            here, Q_aa, off = self._model_step(part, slope[:, n:], Q_aa, paths.barrier)
+            Q_a = here + ahead[:, n:]
             d, K, solved = self._solve_step(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
             transposed = K.transpose(1, 2)
             P = Q_ss + transposed @ Q_aa @ K + transposed @ Q_as + Q_as.transpose(1, 2) @ K
             P = 0.5 * (P + P.transpose(1, 2))
-            p = ahead[:, :n] + _times(transposed @ Q_aa + Q_as.transpose(1, 2), d) + _times(transposed, Q_a)
-            costate = slope[:, :n]
+            p = ahead[:, :n] + _times(transposed, ahead[:, n:])
+            p = p + _times(transposed @ Q_aa + Q_as.transpose(1, 2), d)
+            costate = slope[:, :n] + _times(transposed, here)
             first = first * self.discount + (d * Q_a).sum(-1)
             second = second * self.discount + 0.5 * (d * _times(Q_aa, d)).sum(-1)
-            residual, sound = torch.maximum(residual, here), sound & solved
+            residual, sound = torch.maximum(residual, off), sound & solved
             costates.append(costate)
             steps.append((d, K, Q_aa))
         d, K, curvature = (torch.stack(x[::-1], 1) for x in zip(*steps, strict=True))
@@ -241,14 +243,14 @@ class TorchSolver:
         return slope, self.discount * _times(transposed, p), curvature
 
     def _model_step(
-        self, part: list[Tensor], slope: Tensor, ahead: Tensor, Q_aa: Tensor, barrier: Tensor
+        self, part: list[Tensor], slope: Tensor, Q_aa: Tensor, barrier: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return slope and curvature in the action, with the barrier's own, and the residual of Eq. 15."""
         action, below, above = part
         if not self.has_barrier:
             moved = (action + slope).clamp(self.low, self.high) - action
-            return slope + ahead, Q_aa, moved.abs().amax(-1)
-        Q_a, total, residual = slope + ahead, slope.clone(), torch.zeros_like(barrier)
+            return slope, Q_aa, moved.abs().amax(-1)
+        Q_a, total, residual = slope, slope.clone(), torch.zeros_like(barrier)
         for dual, slack, sign in ((below, action - self.low, 1.0), (above, self.high - action, -1.0)):
             Q_a = Q_a + sign * barrier[:, None] / slack
             Q_aa = Q_aa - torch.diag_embed(dual / slack)

@@ -1,0 +1,172 @@
+"""Both routes to the optimum of a control problem: Bellman on a grid finds where, costates find exactly.
+
+A path improved by its costates ends in the optimum of its neighborhood; which one is decided by its start. A
+grid sees the whole state space and is never exact. So the grid's greedy path is a start for the costates, beside
+some that know nothing; the best path's own return is a lower bound on V*, and the grid's value, with an estimate
+of its error, stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+
+from hamiltonian_rl.errors import UsageError, did_you_mean
+from hamiltonian_rl.problems import ControlProblem, Grid
+from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
+from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states
+from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
+from hamiltonian_rl.solvers.loops import Progress
+from hamiltonian_rl.solvers.solve_grid import solve_grid
+
+ROUTES = ("both", "bellman", "hamiltonian")
+DEFAULT_POINTS = {1: 401, 2: 101, 3: 31}
+
+
+@dataclass(frozen=True, eq=False)
+class ControlSolution:
+    """What the two routes found from B initial states.
+
+    Attributes:
+        problem: The problem, at the horizon that was solved.
+        initial_states: ``(B, n)``.
+        paths: By costates, the best of all starts; None where that route was not taken.
+        grid: By Bellman's equation on a grid; None where that route was not taken.
+        grid_path: The grid's greedy paths.
+        left_out: Why a route was not taken, a sentence, or empty.
+    """
+
+    problem: ControlProblem
+    initial_states: np.ndarray
+    paths: PathSolution | None
+    grid: GridSolution | None
+    grid_path: Rollout | None
+    left_out: str
+
+    @property
+    def value(self) -> np.ndarray:
+        """The highest return that a path really has, a lower bound on V*; shape ``(B,)``."""
+        lowest = np.full(len(self.initial_states), -np.inf)
+        by_costates = lowest if self.paths is None else self.paths.value
+        return np.asarray(np.fmax(by_costates, lowest if self.grid_path is None else self.grid_path.returns))
+
+    @property
+    def grid_value(self) -> np.ndarray:
+        """The grid's value at the initial states, shape ``(B,)``; NaN without a grid."""
+        if self.grid is None:
+            return np.full(len(self.initial_states), np.nan)
+        return np.asarray(self.grid.value_at(self.initial_states))
+
+    @property
+    def grid_error(self) -> np.ndarray:
+        """An estimate, no bound, of the grid's error there, shape ``(B,)``; NaN where there is none."""
+        if self.grid is None or self.grid.error_estimate is None:
+            return np.full(len(self.initial_states), np.nan)
+        return np.asarray(self.grid.grid.interpolate(self.grid.error_estimate, self.initial_states))
+
+    @property
+    def gap(self) -> np.ndarray:
+        """By how much the grid's value is above the best path's return, shape ``(B,)``."""
+        return np.asarray(self.grid_value - self.value)
+
+
+def solve_control(
+    problem: ControlProblem,
+    initial_states: np.ndarray,
+    *,
+    horizon: int | None = None,
+    route: str = "both",
+    points: Sequence[int] | None = None,
+    n_actions: int = 9,
+    starts: Sequence[Start] = (),
+    tol: float = 1e-8,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> ControlSolution:
+    """Solve a control problem from initial states by a grid, by costates from several starts, or by both.
+
+    Args:
+        problem: The problem.
+        initial_states: ``(B, n)``, or ``(n,)`` for one.
+        horizon: Number of steps; the problem's own when None.
+        route: ``"both"``, ``"bellman"`` (grid only) or ``"hamiltonian"`` (costates only).
+        points: Of the grid along each coordinate; 401, 101 or 31 for one, two or three coordinates when None.
+        n_actions: Of the grid along each coordinate of the action, before refinement.
+        starts: First actions, or policies, beside the grid's greedy path and three that know nothing.
+        tol: Of the costates' stationarity.
+        threads: For the costates.
+        progress: Of the grid's sweeps.
+
+    Raises:
+        UsageError: If an argument does not fit, or the route that is asked for cannot be taken.
+
+    Example:
+        >>> from hamiltonian_rl.envs.problems import problem
+        >>> pendulum = problem("Pendulum-v1")
+        >>> solution = solve_control(pendulum, np.array([np.pi, 0.0]), points=(51, 51))  # 51 x 51: seconds
+        >>> round(float(solution.value[0]), 3)  # from hanging; the naive start ends at -1134
+        -295.301
+    """
+    if route not in ROUTES:
+        raise UsageError(f'There is no route "{route}". {did_you_mean(route, ROUTES)}')
+    problem, states = checked_states(problem, initial_states, horizon)
+    no_grid, no_costates = _no_grid(problem, points), _no_costates(problem)
+    if (route == "bellman" and no_grid) or (route == "hamiltonian" and no_costates) or (no_grid and no_costates):
+        raise UsageError(no_grid if route == "bellman" else no_costates)
+    grid = grid_path = None
+    if route != "hamiltonian" and not no_grid:
+        shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
+        grid = solve_grid(Grid(problem, shape, n_actions), estimate_error=True, progress=progress)
+        grid_path = grid.rollout(states)
+    paths = None
+    if route != "bellman" and not no_costates:
+        runs = [solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)]
+        if grid_path is not None:
+            start = _along(grid_path)
+            runs.append(solve_costate(problem, states, initial_actions=start, tol=tol, threads=threads, barrier=False))
+        paths = best_of(runs)
+    left_out = no_grid if grid is None and route == "both" else no_costates if paths is None and route == "both" else ""
+    return ControlSolution(problem, states, paths, grid, grid_path, left_out)
+
+
+def _along(path: Rollout) -> Start:
+    """Return the policy that repeats a rollout's actions: along with its states they are a start for the costates."""
+    return lambda states, step: path.actions[:, step]
+
+
+def _blind_starts(problem: ControlProblem) -> list[np.ndarray]:
+    """Return first actions that know nothing: none, and two waves; in the middle of the bounds where there are any."""
+    low, high = (np.asarray(x, dtype=float) for x in (problem.action_space.low, problem.action_space.high))  # type: ignore[union-attr]
+    bounded = np.isfinite(low) & np.isfinite(high)
+    size = np.where(bounded, 0.25 * (high - low), 1.0)
+    middle = np.where(bounded, 0.5 * (low + high), np.clip(0.0, low, high))
+    turns = np.linspace(0.0, 2.0 * np.pi, problem.horizon or 0)[:, None]
+    return [middle + size * amplitude * np.sin(waves * turns + 0.3) for amplitude, waves in ((0, 1), (1, 1), (1, 3))]
+
+
+def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:
+    """Return why there can be no grid, or nothing."""
+    n = problem.state_space.shape[0]
+    if n > max(DEFAULT_POINTS) and points is None:
+        return f"The state has {n} coordinates; a grid is solved unasked for up to 3. Give points, or leave it out."
+    space = problem.state_space
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        return f"The state space {space} has no bounds, which a grid needs."
+    try:
+        Grid(problem, (4,) * n, 2)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _no_costates(problem: ControlProblem) -> str:
+    """Return why costates cannot be used, or nothing."""
+    if isinstance(problem.action_space, gym.spaces.Box):
+        return ""
+    return (
+        "The actions are discrete: the Hamiltonian has no derivative with respect to them, and where the reward is "
+        "constant until the episode ends the costate is zero almost everywhere. The grid alone answers."
+    )
