@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hamiltonian_rl.errors import UsageError
-
-if TYPE_CHECKING:
-    from hamiltonian_rl.problems.control_problem import ControlProblem
+from hamiltonian_rl.problems.control_problem import ControlProblem, standing_step
 
 Policy = Callable[[np.ndarray, int], np.ndarray]
 
@@ -51,7 +48,7 @@ def follow(problem: ControlProblem, states: np.ndarray, actions: np.ndarray) -> 
 
     along, taken = torch.as_tensor(states), torch.as_tensor(actions)
     with torch.no_grad():
-        paid = [problem.reward(along[:, k], taken[:, k], k).numpy() for k in range(taken.shape[1])]
+        paid = [standing_step(problem, along[:, k], taken[:, k], k)[1].numpy() for k in range(taken.shape[1])]
         last = problem.terminal_reward(along[:, -1]).numpy()
     rewards = np.stack(paid, 1) if paid else np.zeros((len(states), 0))
     weights = problem.discount ** np.arange(len(paid) + 1.0)
@@ -61,7 +58,7 @@ def follow(problem: ControlProblem, states: np.ndarray, actions: np.ndarray) -> 
 def rollout(
     problem: ControlProblem, initial_states: np.ndarray, actions: np.ndarray | Policy, horizon: int | None = None
 ) -> Trajectory:
-    """Follow actions, or a policy, from initial states.
+    """Follow actions, or a policy, from initial states; where an episode is over, the state stands.
 
     Args:
         problem: The problem.
@@ -97,7 +94,7 @@ def rollout(
         for step in range(horizon):
             chosen = actions(state.numpy(), step) if callable(actions) else given[:, step]
             action = torch.as_tensor(np.array(chosen, dtype=np.float64))
-            state = problem.dynamics(state, action, step)
+            state = standing_step(problem, state, action, step)[0]
             states.append(state)
             taken.append(action)
     shape = problem.action_space.shape or ()

@@ -91,3 +91,21 @@ class ControlProblem(ABC):
     def observation(self, state: torch.Tensor) -> torch.Tensor:
         """Return what an agent sees of the state; all of it unless said."""
         return state
+
+
+def can_end(problem: ControlProblem) -> bool:
+    """Return whether the problem says of any state that an episode is over there."""
+    return type(problem).terminated is not ControlProblem.terminated
+
+
+def standing_step(
+    problem: ControlProblem, state: torch.Tensor, action: torch.Tensor, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return next state and reward of a step; where the episode is over the state stands and nothing is paid."""
+    import torch  # takes seconds to load
+
+    next_state, reward = problem.dynamics(state, action, step), problem.reward(state, action, step)
+    if can_end(problem):
+        over = problem.terminated(state)
+        next_state, reward = torch.where(over[..., None], state, next_state), torch.where(over, 0.0, reward)
+    return next_state, reward

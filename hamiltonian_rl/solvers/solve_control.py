@@ -114,8 +114,9 @@ def solve_control(
         raise UsageError(f'There is no route "{route}". {did_you_mean(route, ROUTES)}')
     problem, states = checked_states(problem, initial_states, horizon)
     no_grid, no_costates = _no_grid(problem, points), _no_costates(problem)
-    if (route == "bellman" and no_grid) or (route == "hamiltonian" and no_costates) or (no_grid and no_costates):
-        raise UsageError(no_grid if route == "bellman" else no_costates)
+    refused = {"bellman": no_grid, "hamiltonian": no_costates, "both": no_grid and f"{no_costates} {no_grid}".strip()}
+    if refused[route] and not (route == "both" and not no_costates):
+        raise UsageError(refused[route])
     grid = grid_path = None
     if route != "hamiltonian" and not no_grid:
         shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
@@ -142,7 +143,8 @@ def _blind_starts(problem: ControlProblem) -> list[np.ndarray]:
     low, high = (np.asarray(x, dtype=float) for x in (problem.action_space.low, problem.action_space.high))  # type: ignore[union-attr]
     bounded = np.isfinite(low) & np.isfinite(high)
     size = np.where(bounded, 0.25 * (high - low), 1.0)
-    middle = np.where(bounded, 0.5 * (low + high), np.clip(0.0, low, high))
+    with np.errstate(invalid="ignore"):  # of bounds that are none
+        middle = np.where(bounded, 0.5 * (low + high), np.clip(0.0, low, high))
     turns = np.linspace(0.0, 2.0 * np.pi, problem.horizon or 0)[:, None]
     return [middle + size * amplitude * np.sin(waves * turns + 0.3) for amplitude, waves in ((0, 1), (1, 1), (1, 3))]
 
@@ -151,7 +153,7 @@ def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:
     """Return why there can be no grid, or nothing."""
     n = problem.state_space.shape[0]
     if n > max(DEFAULT_POINTS) and points is None:
-        return f"The state has {n} coordinates; a grid is solved unasked for up to 3. Give points, or leave it out."
+        return f"The state has {n} coordinates, and a grid is solved unasked for up to 3: give points to have one."
     space = problem.state_space
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         return f"The state space {space} has no bounds, which a grid needs."
@@ -168,5 +170,5 @@ def _no_costates(problem: ControlProblem) -> str:
         return ""
     return (
         "The actions are discrete: the Hamiltonian has no derivative with respect to them, and where the reward is "
-        "constant until the episode ends the costate is zero almost everywhere. The grid alone answers."
+        "constant until the episode ends the costate is zero almost everywhere. A grid alone answers."
     )

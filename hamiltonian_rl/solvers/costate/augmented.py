@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.problems.control_problem import standing_step
 
 
 class Augmented:
@@ -33,12 +34,12 @@ class Augmented:
         self, state: torch.Tensor, action: torch.Tensor, step: int, multipliers: torch.Tensor, penalty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next state and the augmented reward."""
-        reward = self.problem.reward(state, action, step)
+        next_state, reward = standing_step(self.problem, state, action, step)
         if self.sizes[2]:
             excess = self.problem.constraints(state, action, step)
             pressed = (multipliers + penalty[..., None] * excess).clamp(min=0.0)
             reward = reward - (pressed**2 - multipliers**2).sum(-1) / (2.0 * penalty)
-        return self.problem.dynamics(state, action, step), reward
+        return next_state, reward
 
     def end(self, state: torch.Tensor, multipliers: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
         """Return the augmented terminal reward."""

@@ -13,7 +13,7 @@ from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
-from hamiltonian_rl.solvers.costate.kernels import compile_kernels
+from hamiltonian_rl.solvers.costate.kernel_cache import kernels_of
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.solvers.costate.torch_backend import solve_torch
 from hamiltonian_rl.tracing.trace import UntracedOperation
@@ -58,7 +58,7 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
 
 
 def _compiled(problem: ControlProblem) -> Phase:
-    library = compile_kernels(problem)
+    library = kernels_of(problem)
     space: Any = problem.action_space
     bounds = space.low.astype(np.float64), space.high.astype(np.float64)
     return Phase(

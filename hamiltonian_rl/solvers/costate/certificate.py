@@ -11,6 +11,7 @@ import torch
 
 from hamiltonian_rl.principles.hamiltonian import costate_equation, hamiltonian, projected_stationarity
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.problems.control_problem import standing_step
 from hamiltonian_rl.trajectory import Trajectory
 
 
@@ -54,8 +55,7 @@ def certify(
         pressed = torch.as_tensor(multipliers[:, k])
 
         def value(state: torch.Tensor, action: torch.Tensor, k: int = k, pressed: torch.Tensor = pressed) -> Any:
-            next_state = problem.dynamics(state, action, k)
-            reward = problem.reward(state, action, k)
+            next_state, reward = standing_step(problem, state, action, k)
             if pressed.shape[-1]:
                 reward = reward - (pressed * problem.constraints(state, action, k)).sum(-1)
             return hamiltonian(reward, next_state, costates[:, k + 1], problem.discount), next_state

@@ -124,7 +124,7 @@ def _forward(augmented: Augmented, rule: Any) -> Signature:
     *arrived, reward = substitute([*next_state, reward], {("a", i): x for i, x in enumerate(action)})
     total, weight = inputs(graph, "sums", 2)
     sums = [total + weight * (reward + step.reward(action)), weight * augmented.problem.discount]
-    return FORWARD, [list(action), arrived, list(below), list(above), sums]
+    return FORWARD, [list(action), arrived, list(below), list(above), [reward], sums]
 
 
 def _terminal(augmented: Augmented) -> Signature:

@@ -34,11 +34,11 @@ SMALL_GAIN, PATIENCE = 1e-9, 30  # relative gain that counts as none, and how ma
 
 Problem = namedtuple("Problem", "backward forward terminal discount low high settings")
 Batch = namedtuple("Batch", "initial path guess weights end_weights penalty")
-Result = namedtuple("Result", "states actions costates feedback curvature value residual iterations code")
+Result = namedtuple("Result", "states actions rewards costates feedback curvature value residual iterations code")
 Lanes = namedtuple(
     "Lanes",
-    "states actions d K below above curvature new_states new_actions new_below new_above costates weights "
-    "end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step "
+    "states actions d K below above curvature new_states new_actions new_below new_above rewards new_rewards costates "
+    "weights end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step "
     "sums trial before stalled iteration owner fresh follow waiting",
 )
 
@@ -129,6 +129,7 @@ def _run_forward(problem: Any, lanes: Any) -> None:
                 lanes.new_states[k + 1].ctypes.data,
                 lanes.new_below[k].ctypes.data,
                 lanes.new_above[k].ctypes.data,
+                lanes.new_rewards[k].ctypes.data,
                 lanes.trial.ctypes.data,
             ),
         )
@@ -204,6 +205,9 @@ def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
 def _take(lanes: Any, taken: Any) -> None:
     """Make the trial path the path, in the lanes where it was taken."""
     for k in range(len(lanes.actions)):
+        for lane in range(LANES):
+            if taken[lane]:
+                lanes.rewards[k, 0, lane] = lanes.new_rewards[k, 0, lane]
         for i in range(lanes.actions.shape[1]):
             for lane in range(LANES):
                 if taken[lane]:
@@ -346,6 +350,7 @@ def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
     owner = lanes.owner[lane]
     result.states[owner] = lanes.states[:, :, lane]
     result.actions[owner] = lanes.actions[:, :, lane]
+    result.rewards[owner] = lanes.rewards[:, 0, lane]
     result.costates[owner] = lanes.costates[:, :, lane]
     result.feedback[owner] = lanes.K[:, :, lane]
     result.curvature[owner] = lanes.curvature[:, :, lane]
@@ -396,6 +401,7 @@ def solve_lanes(
     result = Result(
         states=np.full((count, horizon + 1, n), np.nan),
         actions=np.full((count, horizon, m), np.nan),
+        rewards=np.full((count, horizon), np.nan),
         costates=np.full((count, horizon + 1, n), np.nan),
         feedback=np.full((count, horizon, m * n), np.nan),
         curvature=np.full((count, horizon, m * (m + 1) // 2), np.nan),
@@ -437,6 +443,8 @@ def _new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any
         new_actions=zeros(horizon, m),
         new_below=zeros(horizon, m),
         new_above=zeros(horizon, m),
+        rewards=zeros(horizon, 1),
+        new_rewards=zeros(horizon, 1),
         costates=zeros(horizon + 1, n),
         weights=zeros(horizon, constraints),
         end_weights=zeros(ends),

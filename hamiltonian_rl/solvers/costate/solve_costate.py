@@ -107,7 +107,9 @@ def _solve(
     result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier and bounded)
     count, horizon, m = first.actions.shape
     curvature = _smallest_curvature(problem, result)
-    rewards, value = follow(problem, result.states, result.actions)
+    rewards, value = result.rewards, result.value
+    if batch.weights.size or batch.end_weights.size:  # those of the solver hold the constraints' part too
+        rewards, value = follow(problem, result.states, result.actions)
     solution = PathSolution(
         problem=problem,
         trajectory=Trajectory(result.states, result.actions, rewards, value, result.costates),

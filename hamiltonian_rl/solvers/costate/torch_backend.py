@@ -31,6 +31,7 @@ class _Paths:
     actions: Tensor
     below: Tensor
     above: Tensor
+    rewards: Tensor
     value: Tensor
     barrier: Tensor
     shift: Tensor
@@ -100,6 +101,7 @@ class TorchSolver:
         return lanes.Result(
             states=paths.states,
             actions=paths.actions,
+            rewards=paths.rewards,
             costates=model.costates,
             feedback=model.K.reshape(count, horizon, -1),
             curvature=model.curvature[..., rows, columns],
@@ -124,6 +126,7 @@ class TorchSolver:
             actions,
             below,
             above,
+            blank(count, horizon),
             blank(count),
             first,
             blank(count),
@@ -144,13 +147,13 @@ class TorchSolver:
             self._raise_shift(paths, follow)
         paths.shift, paths.growth = blank(count), blank(count) + 1.0
         trial = self._forward(paths, blank(count, horizon, m), K, blank(count))
-        paths.states, paths.value = trial.states, trial.value
+        paths.states, paths.rewards, paths.value = trial.states, trial.rewards, trial.value
         return paths, passes
 
     def _forward(self, paths: _Paths, d: Tensor, K: Tensor, size: Tensor) -> _Paths:
         """Return the trial paths ``a + α d + K (s - path)`` and their values."""
         state, total, weight = paths.states[:, 0], torch.zeros_like(paths.value), 1.0
-        states, actions = [state], []
+        states, actions, rewards = [state], [], []
         for k in range(d.shape[1]):
             change = size[:, None] * d[:, k] + (K[:, k] @ (state - paths.states[:, k])[..., None])[..., 0]
             action = self._moved(paths.actions[:, k], change)
@@ -160,10 +163,14 @@ class TorchSolver:
             weight *= self.discount
             states.append(state)
             actions.append(action)
+            rewards.append(reward)
         total = total + weight * self.augmented.end(state, self.multipliers.end_weights, self.multipliers.penalty)
         moved = torch.stack(actions, 1)
         below, above = self._moved_duals(paths, moved)
-        return replace(paths, states=torch.stack(states, 1), actions=moved, below=below, above=above, value=total)
+        paid = torch.stack(rewards, 1)
+        return replace(
+            paths, states=torch.stack(states, 1), actions=moved, below=below, above=above, rewards=paid, value=total
+        )
 
     def _moved(self, action: Tensor, change: Tensor) -> Tensor:
         if not self.has_barrier:
@@ -314,7 +321,7 @@ class TorchSolver:
             growth = torch.where(calmer, (paths.growth / 2.0).clamp(max=0.5), paths.growth)
             shift = torch.where(calmer, paths.shift * growth, paths.shift)
             paths.growth, paths.shift = growth, torch.where(shift >= lanes.LEAST_SHIFT, shift, 0.0)
-            for name in ("states", "actions", "below", "above", "value"):
+            for name in ("states", "actions", "below", "above", "rewards", "value"):
                 old, new = getattr(paths, name), getattr(trial, name)
                 setattr(paths, name, torch.where(taken.view(-1, *[1] * (new.ndim - 1)), new, old))
             waiting = waiting & ~taken
