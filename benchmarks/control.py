@@ -185,11 +185,13 @@ def certify(name: str, solution: PathSolution) -> None:
 
 
 def starts(arguments: argparse.Namespace) -> None:
-    """Print the cart-pole from 32 starts a state, beside one solve of IPOPT."""
+    """Print the cart-pole from 2 and from 32 starts a state, beside one solve of IPOPT."""
     case, problem = CASES["cart-pole"], CASES["cart-pole"].problem()
     path = case.first_paths(case.states(arguments.peer_states, arguments.seed))
     states = path.states[:, 0]
-    seconds: dict[str, list[float]] = {OURS: []}
+    families = {f"{OURS}, 2 starts": [case.actions, POLE_STARTS[-1]], f"{OURS}, 32 starts": POLE_STARTS}
+    seconds: dict[str, list[float]] = {name: [] for name in families}
+    solutions: dict[str, PathSolution] = {}
     try:
         solvers = {"CasADi + IPOPT": casadi("ipopt", False)(case)}
     except ImportError as error:
@@ -197,20 +199,21 @@ def starts(arguments: argparse.Namespace) -> None:
         solvers = {}
     costs: dict[str, np.ndarray] = {}
     for _ in range(arguments.repeats):
-        elapsed, solution = clocked(lambda: solve_costate(problem, states, starts=POLE_STARTS, tol=TOL))
-        seconds[OURS].append(elapsed / len(states))
+        for name, family in families.items():
+            run = functools.partial(solve_costate, problem, states, starts=family, tol=TOL)
+            elapsed, solutions[name] = clocked(run)
+            seconds[name].append(elapsed / len(states))
         costs = run_peers(solvers, path, len(states), seconds)
-    certify("32 starts", solution)
-    medians, ipopt = middle(seconds)
-    for method, found in {OURS: -solution.value, **costs}.items():
-        good = share(as_good(found, np.min(list(costs.values()), axis=0))) if costs else ""
-        converged = share(solution.converged if method == OURS else np.isfinite(found))
-        called = f"{method}, {len(POLE_STARTS)} starts" if method == OURS else method
+    for name, solution in solutions.items():
+        certify(name, solution)
+    medians = {method: statistics.median(values) for method, values in seconds.items()}
+    best = np.min(list(costs.values()), axis=0) if costs else np.full(len(states), np.inf)
+    for method, found in {**{name: -x.value for name, x in solutions.items()}, **costs}.items():
+        converged = share(solutions[method].converged if method in solutions else np.isfinite(found))
+        ratio = medians[method] / medians.get("CasADi + IPOPT", float("nan"))
         mean = float(found[np.isfinite(found)].mean())
-        time_ratio = medians[method] / ipopt
-        show(
-            "cart-pole", called, len(found), 1e3 * medians[method], time_ratio, "it / one IPOPT", converged, good, mean
-        )
+        good = share(as_good(found, best)) if costs else ""
+        show("cart-pole", method, len(found), 1e3 * medians[method], ratio, "it / one IPOPT", converged, good, mean)
 
 
 def threads(arguments: argparse.Namespace) -> None:

@@ -139,6 +139,7 @@ def _box_fddp(running: Any, last: Any, case: Case) -> Peer:
 
     def solve(path: np.ndarray, guess: np.ndarray) -> Solved:
         problem = crocoddyl.ShootingProblem(path[0], [running] * horizon, last)
+        problem.nthreads = 1
         solver = crocoddyl.SolverBoxFDDP(problem)
         solver.th_stop = 1e-9  # its own
         states, actions = [np.array(x) for x in path], [np.array(u) for u in guess]
