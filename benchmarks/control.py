@@ -12,8 +12,8 @@ state, plus 1e-4 (1 + cost).
     python benchmarks/control.py --rows quadrotor cart-pole   # some of it
     python benchmarks/control.py --compiled                   # with CasADi's functions compiled by a C compiler, too
 
-Nothing here is asserted: it prints one table. Crocoddyl has a compiled model of the linear-quadratic problem only;
-``--python-models`` adds it with models in Python, for two states of each problem.
+Nothing here is asserted: it prints one table. Crocoddyl needs its model in C++: CasADi writes it, and gcc and g++,
+where they are installed, compile it with Crocoddyl's and Eigen's headers, which come with the packages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from control_models import CASES, POLE_STARTS, Case
-from control_peers import PYTHON_MODEL, TOL, Peer, casadi, functions, peers
+from control_peers import TOL, Peer, casadi, functions, peers
 
 from hamiltonian_rl.solvers.costate import PathSolution, solve_costate
 from hamiltonian_rl.solvers.costate.kernels import compile_kernels
@@ -69,9 +69,11 @@ def first_call(name: str) -> float:
     return 1e3 * clocked(lambda: solve(case, path.states[:, 0], path.actions))[0]
 
 
-def as_good(costs: np.ndarray, best: np.ndarray) -> float:
-    """Return the share of costs that are as good as the best of the peers'."""
-    return float((costs <= best + 1e-4 * (1.0 + np.abs(best))).mean())
+def as_good(costs: np.ndarray, best: np.ndarray) -> str:
+    """Return the share of costs that are as good as the best of the peers', where one of them converged."""
+    compared = np.isfinite(best)
+    best = best[compared]
+    return share(costs[compared] <= best + 1e-4 * (1.0 + np.abs(best))) if len(best) else ""
 
 
 def check_models(name: str, case: Case) -> None:
@@ -98,7 +100,7 @@ def check_models(name: str, case: Case) -> None:
 def build(name: str, arguments: argparse.Namespace) -> dict[str, Peer]:
     """Return the peers that are installed."""
     found = {}
-    for peer, make in peers(name, arguments.compiled, arguments.python_models).items():
+    for peer, make in peers(arguments.compiled).items():
         try:
             found[peer] = make(CASES[name])
         except ImportError as error:
@@ -112,7 +114,7 @@ def run_peers(
     """Solve the first states one by one, adding seconds a converged solve; return costs, infinite if not converged."""
     costs = {}
     for peer, run in solvers.items():
-        done = [run(path.states[i], path.actions[i]) for i in range(min(count, 2) if peer == PYTHON_MODEL else count)]
+        done = [run(path.states[i], path.actions[i]) for i in range(count)]
         good = sum(x.converged for x in done)
         seconds.setdefault(peer, []).append(sum(x.seconds for x in done) / good if good else np.inf)
         costs[peer] = np.array([x.cost if x.converged else np.inf for x in done])
@@ -138,20 +140,17 @@ def compare(name: str, arguments: argparse.Namespace) -> None:
         single[OURS].append(clocked(lambda: solve(case, states[:1], path.actions[:1]))[0])
         run_peers(solvers, path, 1, single)
     certify(name, solution)
-    best = np.full(count, np.inf)
-    for found in costs.values():
-        best[: len(found)] = np.minimum(best[: len(found)], found)
+    best = np.min(list(costs.values()), axis=0) if costs else np.full(count, np.inf)
     rows = {OURS: -solution.value[:count], **costs}
-    compared = np.isfinite(best)
     medians, fastest = middle(seconds)
     for method, found in rows.items():
-        good = as_good(found[compared[: len(found)]], best[: len(found)][compared[: len(found)]])
+        good = as_good(found, best)
         converged = share(solution.converged) if method == OURS else share(np.isfinite(found))
         ended = found[np.isfinite(found)]
         mean = float(ended.mean()) if len(ended) else np.inf
-        size = len(states) if method == OURS else len(found)
+        size = len(states) if method == OURS else count
         ratio = fastest / medians[method]
-        show(name, method, size, 1e3 * medians[method], ratio, "fastest peer / it, CPU", converged, share(good), mean)
+        show(name, method, size, 1e3 * medians[method], ratio, "fastest peer / it, CPU", converged, good, mean)
     medians, fastest = middle(single)
     for method in rows:
         ratio = medians[method] / fastest
@@ -212,7 +211,7 @@ def starts(arguments: argparse.Namespace) -> None:
         converged = share(solutions[method].converged if method in solutions else np.isfinite(found))
         ratio = medians[method] / medians.get("CasADi + IPOPT", float("nan"))
         mean = float(found[np.isfinite(found)].mean())
-        good = share(as_good(found, best)) if costs else ""
+        good = as_good(found, best)
         show("cart-pole", method, len(found), 1e3 * medians[method], ratio, "it / one IPOPT", converged, good, mean)
 
 
@@ -258,7 +257,6 @@ def main() -> None:
     parser.add_argument("--peer-states", type=int, default=64, help="of them, the peers' (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of the first states (default: 0)")
     parser.add_argument("--compiled", action="store_true", help="CasADi with a C compiler, too (minutes a problem)")
-    parser.add_argument("--python-models", action="store_true", help="Crocoddyl with Python models, too (slow)")
     arguments = parser.parse_args()
     arguments.peer_states = min(arguments.peer_states, arguments.states)
     print(HEADER)

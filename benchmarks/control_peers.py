@@ -5,15 +5,18 @@ Each is built once a problem, outside of what is timed, and then solves one firs
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from control_models import Case
 
 TOL = 1e-6
-PYTHON_MODEL = "Crocoddyl, Python model"
 
 
 class Solved(NamedTuple):
@@ -84,80 +87,58 @@ def casadi(plugin: str, compiled: bool) -> Callable[[Case], Peer]:
     return build
 
 
-def crocoddyl_lqr(case: Case) -> Peer:
-    """Return Crocoddyl's box-FDDP on its own compiled linear-quadratic model."""
-    import crocoddyl
-
-    A, B = np.array([[1.0, 0.1], [0.0, 1.0]]), np.array([[0.005], [0.1]])
-    crossed, state, action = np.zeros((2, 1)), np.zeros(2), np.zeros(1)
-    running, last = (
-        crocoddyl.ActionModelLQR(A, B, Q, R, crossed, state, state, action)  # of ½ (xᵀQx + uᵀRu)
-        for Q, R in ((np.diag([2.0, 0.2]), np.array([[0.2]])), (20.0 * np.eye(2), np.zeros((1, 1))))
-    )
-    return _box_fddp(running, last, case)
-
-
-def crocoddyl_python(case: Case) -> Peer:
-    """Return Crocoddyl's box-FDDP on a model in Python, its derivatives from CasADi: Crocoddyl has none compiled."""
+def crocoddyl(case: Case) -> Peer:
+    """Return Crocoddyl's box-FDDP, the model in C from CasADi, compiled here with Crocoddyl's headers."""
     import casadi as cs
-    import crocoddyl
+    import crocoddyl  # its libraries must be loaded before ours
 
     step, cost, end = functions(case)
     space: Any = case.problem().action_space
-    n, m = len(case.start), space.shape[0]
+    n, m, horizon = len(case.start), space.shape[0], case.problem().horizon or 0
     x, u = cs.SX.sym("x", n), cs.SX.sym("u", m)
-
-    def calls(next_state: Any, price: Any) -> tuple[Any, Any]:
-        both = cs.vertcat(x, u)
+    both, code = cs.vertcat(x, u), cs.CodeGenerator("model")
+    for name, next_state, price in (("running", step(x, u), cost(x, u)), ("last", x, end(x))):
         curvature, slope = cs.hessian(price, both)
-        derivatives = [cs.jacobian(next_state, x), cs.jacobian(next_state, u), slope, curvature]
-        return cs.Function("value", [x, u], [next_state, price]), cs.Function("slopes", [x, u], derivatives)
-
-    class Model(crocoddyl.ActionModelAbstract):  # type: ignore[misc, name-defined]
-        def __init__(self, value: Any, slopes: Any) -> None:
-            crocoddyl.ActionModelAbstract.__init__(self, crocoddyl.StateVector(n), m, 0)
-            self.value, self.slopes = value, slopes
-            self.u_lb, self.u_ub = space.low, space.high
-
-        def calc(self, data: Any, x: np.ndarray, u: np.ndarray | None = None) -> None:
-            arrived, price = self.value(x, np.zeros(m) if u is None else u)
-            data.xnext, data.cost = np.array(arrived).ravel(), float(price)
-
-        def calcDiff(self, data: Any, x: np.ndarray, u: np.ndarray | None = None) -> None:
-            Fx, Fu, slope, curvature = (np.array(y) for y in self.slopes(x, np.zeros(m) if u is None else u))
-            data.Fx, data.Fu, data.Lx, data.Lu = Fx, Fu, slope[:n].ravel(), slope[n:].ravel()
-            data.Lxx, data.Luu, data.Lxu = curvature[:n, :n], curvature[n:, n:], curvature[:n, n:]
-
-    running, last = Model(*calls(step(x, u), cost(x, u))), Model(*calls(x, end(x)))
-    return _box_fddp(running, last, case)
-
-
-def _box_fddp(running: Any, last: Any, case: Case) -> Peer:
-    import crocoddyl
-
-    horizon = case.problem().horizon or 0
+        slopes = [cs.jacobian(next_state, x), cs.jacobian(next_state, u), slope, curvature]
+        code.add(cs.Function(f"{name}_value", [x, u], [cs.densify(next_state), cs.densify(price)]))
+        code.add(cs.Function(f"{name}_slopes", [x, u], [cs.densify(y) for y in slopes]))
+    prefix, eigen = Path(crocoddyl.__file__).parents[4], Path(cs.__file__).parent / "include" / "eigen3"
+    with tempfile.TemporaryDirectory() as folder:
+        code.generate(f"{folder}/")
+        compile_ = ["-O3", "-march=native", "-fPIC", "-c", f"{folder}/model.c", "-o", f"{folder}/model.o"]
+        # The solver's own flags are those of Crocoddyl's library: Eigen's memory layout depends on the processor's.
+        link = [
+            "-O3",
+            "-DNDEBUG",
+            "-std=c++17",
+            "-fPIC",
+            "-shared",
+            str(Path(__file__).with_name("control_crocoddyl.cpp")),
+        ]
+        link += [f"{folder}/model.o", f"-I{prefix / 'include'}", "-isystem", str(eigen), f"-L{prefix / 'lib'}"]
+        for command in (["gcc", *compile_], ["g++", *link, "-lcrocoddyl", "-o", f"{folder}/solve.so"]):
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise ImportError(f"cannot compile a model: {getattr(error, 'stderr', None) or error}"[:500]) from error
+        library = ctypes.CDLL(f"{folder}/solve.so")
 
     def solve(path: np.ndarray, guess: np.ndarray) -> Solved:
-        problem = crocoddyl.ShootingProblem(path[0], [running] * horizon, last)
-        problem.nthreads = 1
-        solver = crocoddyl.SolverBoxFDDP(problem)
-        solver.th_stop = 1e-9  # its own
-        states, actions = [np.array(x) for x in path], [np.array(u) for u in guess]
-        begin = time.process_time()
-        converged = solver.solve(states, actions, 500, True)
-        return Solved(time.process_time() - begin, float(solver.cost), bool(converged))
+        result = np.zeros(3)
+        arrays = [np.ascontiguousarray(y, dtype=np.float64) for y in (path, guess, space.low, space.high)]
+        library.solve(n, m, horizon, *(ctypes.c_void_p(y.ctypes.data) for y in (*arrays, result)))
+        return Solved(float(result[0]), float(result[1]), bool(result[2]))
 
     return solve
 
 
-def peers(row: str, compiled: bool, python_models: bool) -> dict[str, Callable[[Case], Peer]]:
-    """Return what solves a row's problem: name, and what builds it."""
+def peers(compiled: bool) -> dict[str, Callable[[Case], Peer]]:
+    """Return the peers: name, and what builds it for a problem."""
     found: dict[str, Callable[[Case], Peer]] = {
         "CasADi + IPOPT": casadi("ipopt", False),
         "CasADi + fatrop": casadi("fatrop", False),
+        "Crocoddyl, C++ model": crocoddyl,
     }
     if compiled:
         found |= {"compiled CasADi + IPOPT": casadi("ipopt", True), "compiled CasADi + fatrop": casadi("fatrop", True)}
-    if row == "lqr":
-        return found | {"Crocoddyl, C++ model": crocoddyl_lqr}
-    return found | ({PYTHON_MODEL: crocoddyl_python} if python_models else {})
+    return found
