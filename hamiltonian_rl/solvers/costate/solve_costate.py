@@ -108,7 +108,7 @@ def _solve(
     solution = PathSolution(
         problem=problem,
         trajectory=Trajectory(result.states, result.actions, path.rewards, path.value, result.costates),
-        feedback=result.feedback.reshape(count, horizon, m, -1),
+        feedback=result.feedback.reshape(count, horizon, m, result.states.shape[-1]),
         status=[
             _status(code, off, bend, settings.tol)
             for code, off, bend in zip(result.code, violation, curvature, strict=True)

@@ -76,7 +76,7 @@ class TorchSolver:
         count, horizon, m = guess.shape
         running = torch.isfinite(paths.value)
         code = torch.where(running, lanes.OUT_OF_ITERATIONS, lanes.NOT_FINITE)
-        iterations = torch.zeros(count, dtype=torch.int64)
+        iterations = torch.zeros(count, dtype=torch.int64, device=guess.device)
         before, stalled = torch.full_like(paths.value, -torch.inf), torch.zeros_like(iterations)
         model = self._backward(paths)
         for iteration in range(self.settings.max_iterations):
@@ -101,7 +101,7 @@ class TorchSolver:
             states=paths.states,
             actions=paths.actions,
             costates=model.costates,
-            feedback=model.K.reshape(count, horizon, -1),
+            feedback=model.K.flatten(2),
             curvature=model.curvature[..., rows, columns],
             value=paths.value,
             residual=model.residual,
@@ -137,7 +137,7 @@ class TorchSolver:
     def _forward(self, paths: _Paths, d: Tensor, K: Tensor, size: Tensor) -> _Paths:
         """Return the trial paths ``a + α d + K (s - path)`` and their values."""
         state, total, weight = paths.states[:, 0], torch.zeros_like(paths.value), 1.0
-        states, actions = [state], []
+        states, moved = [state], torch.empty_like(paths.actions)
         for k in range(d.shape[1]):
             change = size[:, None] * d[:, k] + (K[:, k] @ (state - paths.states[:, k])[..., None])[..., 0]
             action = self._moved(paths.actions[:, k], change)
@@ -146,9 +146,8 @@ class TorchSolver:
             total = total + weight * (reward + self._barrier_reward(action, paths.barrier))
             weight *= self.discount
             states.append(state)
-            actions.append(action)
+            moved[:, k] = action
         total = total + weight * self.augmented.end(state, self.multipliers.end_weights, self.multipliers.penalty)
-        moved = torch.stack(actions, 1)
         below, above = self._moved_duals(paths, moved)
         return replace(paths, states=torch.stack(states, 1), actions=moved, below=below, above=above, value=total)
 
@@ -187,25 +186,26 @@ class TorchSolver:
         costate, (P, p) = expansion.end_slope, self._end_model(paths, expansion)
         zero = torch.zeros_like(paths.value)
         first, second, residual, sound = zero, zero, zero, torch.ones_like(zero, dtype=torch.bool)
-        costates, steps = [costate], []
+        count, _, m = paths.actions.shape
+        costates, d, K = [costate], torch.empty_like(paths.actions), zero.new_empty(count, horizon, m, n)
+        bends = zero.new_empty(count, horizon, m, m)
         for k in reversed(range(horizon)):
             slope, ahead, curvature = self._quadratic(expansion, k, costate, P, p)
             Q_ss, Q_as, Q_aa = curvature[:, :n, :n], curvature[:, n:, :n], curvature[:, n:, n:]
             part = [x[:, k] for x in (paths.actions, paths.below, paths.above)]
             Q_a, Q_aa, here = self._model_step(part, slope[:, n:], ahead[:, n:], Q_aa, paths.barrier)
-            d, K, solved = self._solve_step(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
-            transposed = K.transpose(1, 2)
-            P = Q_ss + transposed @ Q_aa @ K + transposed @ Q_as + Q_as.transpose(1, 2) @ K
+            step, gain, solved = self._solve_step(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
+            transposed = gain.transpose(1, 2)
+            P = Q_ss + transposed @ Q_aa @ gain + transposed @ Q_as + Q_as.transpose(1, 2) @ gain
             P = 0.5 * (P + P.transpose(1, 2))
-            p = ahead[:, :n] + _times(transposed @ Q_aa + Q_as.transpose(1, 2), d) + _times(transposed, Q_a)
+            p = ahead[:, :n] + _times(transposed @ Q_aa + Q_as.transpose(1, 2), step) + _times(transposed, Q_a)
             costate = slope[:, :n]
-            first = first * self.discount + (d * Q_a).sum(-1)
-            second = second * self.discount + 0.5 * (d * _times(Q_aa, d)).sum(-1)
+            first = first * self.discount + (step * Q_a).sum(-1)
+            second = second * self.discount + 0.5 * (step * _times(Q_aa, step)).sum(-1)
             residual, sound = torch.maximum(residual, here), sound & solved
             costates.append(costate)
-            steps.append((d, K, Q_aa))
-        d, K, curvature = (torch.stack(x[::-1], 1) for x in zip(*steps, strict=True))
-        return _Model(torch.stack(costates[::-1], 1), d, K, curvature, first, second, residual, sound)
+            d[:, k], K[:, k], bends[:, k] = step, gain, Q_aa
+        return _Model(torch.stack(costates[::-1], 1), d, K, bends, first, second, residual, sound)
 
     def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor]:
         """Return curvature and slope (beyond λ) of the end's model; after a failed full step as `lanes` does."""
