@@ -265,13 +265,13 @@ def _bend(lanes: Any, lane: int) -> None:
     """
     if not lanes.bent[lane]:
         return
-    lanes.bent[lane] = False
     n = lanes.p.shape[0]
     here, there = 0.0, 0.0
     for i in range(n):
         here += lanes.P[i * (i + 3) // 2, lane]
         there += lanes.far_P[i * (i + 3) // 2, lane]
-    if not there < here:
+    lanes.bent[lane] = there < here
+    if not lanes.bent[lane]:
         return
     lanes.P[:, lane] = lanes.far_P[:, lane]
     for i in range(n):
@@ -288,6 +288,8 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     """Say how a lane stands after its backward pass, and set its next step."""
     tolerance, most, _, last_barrier = problem.settings
     residual = lanes.sums[2, lane]
+    plain = lanes.shift[lane] == 0.0 and not lanes.bent[lane]
+    lanes.bent[lane] = False
     lanes.iteration[lane] += 1
     if last_barrier > 0.0:
         barrier = lanes.barrier[lane]
@@ -300,7 +302,11 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
             _forget_step(lanes, lane)
             return RUNNING if lanes.iteration[lane] < most else OUT_OF_ITERATIONS
     elif residual < tolerance:
-        return DONE
+        if plain:
+            return DONE
+        # Once more without the shift: a shifted model's curvature certifies nothing, and its feedback is another.
+        lanes.shift[lane], lanes.size[lane] = 0.0, 0.0
+        return RUNNING if lanes.iteration[lane] < most else OUT_OF_ITERATIONS
     if lanes.iteration[lane] >= most:
         return OUT_OF_ITERATIONS
     value = lanes.value[lane]

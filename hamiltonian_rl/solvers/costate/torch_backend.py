@@ -51,6 +51,7 @@ class _Model:
     second: Tensor
     residual: Tensor
     sound: Tensor
+    plain: Tensor
 
 
 class TorchSolver:
@@ -82,16 +83,20 @@ class TorchSolver:
         for iteration in range(self.settings.max_iterations):
             iterations[running] = iteration + 1
             done = running & self._done(paths, model)
+            # Stationary by a shifted model: once more without the shift, whose curvature certifies nothing.
+            again = running & ~done & self._stationary(model)
             gained = paths.value - before > lanes.SMALL_GAIN * (1.0 + paths.value.abs())
-            stalled = torch.where(gained, 0, stalled + 1)
-            before, stuck = paths.value.clone(), running & (stalled >= lanes.PATIENCE)
+            stalled = torch.where(again, stalled, torch.where(gained, 0, stalled + 1))
+            before = torch.where(again, before, paths.value)
+            stuck = running & ~again & (stalled >= lanes.PATIENCE)
             code[done], code[stuck & ~done] = lanes.DONE, lanes.STUCK
             running = running & ~done & ~stuck
             if not running.any() or iteration + 1 == self.settings.max_iterations:
                 break
             lowered = self._lower_barrier(paths, model, running)
             before, stalled = torch.where(lowered, -torch.inf, before), torch.where(lowered, 0, stalled)
-            self._search(paths, model, running & ~lowered)
+            paths.shift = torch.where(again, 0.0, paths.shift)
+            self._search(paths, model, running & ~lowered & ~again)
             found = self._backward(paths)
             for name in vars(model):
                 old, new = getattr(model, name), getattr(found, name)
@@ -183,7 +188,7 @@ class TorchSolver:
         """Return costates (Eq. 14), Riccati's model of V, and the steps to take."""
         expansion = expand(self.augmented, paths.states, paths.actions, self.multipliers, stepwise=self.stepwise)
         n, horizon = paths.states.shape[-1], paths.actions.shape[1]
-        costate, (P, p) = expansion.end_slope, self._end_model(paths, expansion)
+        costate, (P, p, plain) = expansion.end_slope, self._end_model(paths, expansion)
         zero = torch.zeros_like(paths.value)
         first, second, residual, sound = zero, zero, zero, torch.ones_like(zero, dtype=torch.bool)
         count, _, m = paths.actions.shape
@@ -205,18 +210,22 @@ class TorchSolver:
             residual, sound = torch.maximum(residual, here), sound & solved
             costates.append(costate)
             d[:, k], K[:, k], bends[:, k] = step, gain, Q_aa
-        return _Model(torch.stack(costates[::-1], 1), d, K, bends, first, second, residual, sound)
+        return _Model(torch.stack(costates[::-1], 1), d, K, bends, first, second, residual, sound, plain)
 
-    def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor]:
-        """Return curvature and slope (beyond λ) of the end's model; after a failed full step as `lanes` does."""
-        P, p = expansion.end_curvature, torch.zeros_like(expansion.end_slope)
+    def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor, Tensor]:
+        """Return curvature and slope (beyond λ) of the end's model, after a failed full step as `lanes` does.
+
+        And whether the model is the path's own, neither shifted nor bent.
+        """
+        P, p, plain = expansion.end_curvature, torch.zeros_like(expansion.end_slope), paths.shift == 0.0
         if paths.bent.any():
             slope, far_P = expand_end(self.augmented, paths.far, self.multipliers)
-            use = (paths.bent & (_trace(far_P) < _trace(P)))[:, None]
+            bent = paths.bent & (_trace(far_P) < _trace(P))
+            use, plain = bent[:, None], plain & ~bent
             far_p = slope - expansion.end_slope + _times(far_P, paths.states[:, -1] - paths.far)
             P, p = torch.where(use[..., None], far_P, P), torch.where(use, far_p, p)
             paths.bent = torch.zeros_like(paths.bent)
-        return P, p
+        return P, p, plain
 
     def _quadratic(self, expansion: Expansion, k: int, costate: Tensor, P: Tensor, p: Tensor) -> tuple[Tensor, ...]:
         """Return the slope of H, what the model ahead adds to it, and the curvature, in z = (s, a)."""
@@ -267,7 +276,10 @@ class TorchSolver:
         if self.has_barrier:
             last = self.settings.last_barrier
             return (paths.barrier <= last) & (model.residual < 10.0 * last)
-        return model.residual < self.settings.tol
+        return self._stationary(model) & model.plain
+
+    def _stationary(self, model: _Model) -> Tensor:
+        return (model.residual < self.settings.tol) & (not self.has_barrier)
 
     def _lower_barrier(self, paths: _Paths, model: _Model, running: Tensor) -> Tensor:
         """Lower the barrier of the paths that are done with theirs, and say which those are."""
