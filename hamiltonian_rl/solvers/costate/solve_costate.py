@@ -103,7 +103,7 @@ def _solve(
     bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
     result, batch, violation = solve_augmented(problem, states, guess, settings, solve_phase, barrier and bounded)
     count, horizon, m = guess.shape
-    curvature = _smallest_curvature(problem, result)
+    curvature = _smallest_curvature(result)
     path = rollout(problem, states, result.actions)
     solution = PathSolution(
         problem=problem,
@@ -135,23 +135,21 @@ def _status(code: int, violation: float, curvature: float, tol: float) -> PathSt
     return _STATUS[int(code)]
 
 
-def _smallest_curvature(problem: ControlProblem, result: Any) -> np.ndarray:
-    """Return the smallest eigenvalue of ``-Q_aa`` over free actions, along each path; infinite where none is free."""
+def _smallest_curvature(result: Any) -> np.ndarray:
+    """Return the smallest eigenvalue of ``-Q_aa``, of `BoxRule.judged`, along each path; infinite where none is free."""
     count, horizon, m = result.actions.shape
     rows, columns = np.tril_indices(m)
     matrix = np.empty((count, horizon, m, m))
     matrix[..., rows, columns] = matrix[..., columns, rows] = -result.curvature
-    space: Any = problem.action_space
-    free = (result.actions > space.low) & (result.actions < space.high)
     if m == 1:
-        values = np.where(free, matrix[..., 0], np.inf)
+        values = matrix[..., 0]
     else:
-        matrix = np.where(free[..., :, None] & free[..., None, :], matrix, 0.0)
+        held = np.isposinf(np.diagonal(matrix, axis1=-2, axis2=-1))
+        finite = np.nan_to_num(matrix, posinf=0.0)
         # Held actions get an eigenvalue above all others, and so drop out.
-        above = 1.0 + np.abs(np.nan_to_num(matrix)).sum((-1, -2))
-        matrix = matrix + np.eye(m) * np.where(free, 0.0, above[..., None])[..., None]
-        values = np.linalg.eigvalsh(np.nan_to_num(matrix))[..., :1]
-        values = np.where(free.any(-1, keepdims=True), values, np.inf)
+        above = 1.0 + np.abs(finite).sum((-1, -2))
+        values = np.linalg.eigvalsh(finite + np.eye(m) * np.where(held, above[..., None], 0.0)[..., None])[..., :1]
+        values = np.where(held.all(-1, keepdims=True), np.inf, values)
     return np.asarray(values.min((-1, -2), initial=np.inf))
 
 

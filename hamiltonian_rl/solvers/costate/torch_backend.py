@@ -17,7 +17,7 @@ import torch
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.solvers.costate.step_rules import DUAL_RANGE, SMALLEST_PIVOT, TO_THE_BOUND
+from hamiltonian_rl.solvers.costate.step_rules import DUAL_RANGE, LEANING, SMALLEST_PIVOT, TO_THE_BOUND
 from hamiltonian_rl.solvers.costate.torch_derivatives import Expansion, Multipliers, expand, expand_end
 
 Tensor = torch.Tensor
@@ -209,7 +209,7 @@ class TorchSolver:
             second = second * self.discount + 0.5 * (step * _times(Q_aa, step)).sum(-1)
             residual, sound = torch.maximum(residual, here), sound & solved
             costates.append(costate)
-            d[:, k], K[:, k], bends[:, k] = step, gain, Q_aa
+            d[:, k], K[:, k], bends[:, k] = step, gain, self._judged(part[0], slope[:, n:], Q_aa)
         return _Model(torch.stack(costates[::-1], 1), d, K, bends, first, second, residual, sound, plain)
 
     def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor, Tensor]:
@@ -271,6 +271,14 @@ class TorchSolver:
             place, held = torch.where(held, place, bound), held | below | above
             d, K, solved = _solve_free(held, place, Q_a, Q_as, curvature)
         return d, K, solved
+
+    def _judged(self, action: Tensor, slope: Tensor, Q_aa: Tensor) -> Tensor:
+        """Return the curvature by which a maximum is told, as `BoxRule.judged`."""
+        at_low, at_high, fixed = action <= self.low, action >= self.high, self.low == self.high
+        at_bound = at_low | at_high
+        leaning = (at_low & (slope < -LEANING)) | (at_high & (slope > LEANING)) | fixed
+        judged = torch.where(at_bound[:, :, None] | at_bound[:, None, :], 0.0, Q_aa)
+        return torch.where(torch.diag_embed(leaning), -torch.inf, judged)
 
     def _done(self, paths: _Paths, model: _Model) -> Tensor:
         if self.has_barrier:
