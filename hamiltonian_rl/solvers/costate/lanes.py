@@ -60,7 +60,7 @@ def _intrinsic_call(context: Any, address: Any, pointers: Any) -> Any:
 _call: Any = _intrinsic_call  # numba hides the context from callers, which type checkers cannot know
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # an action that is fixed has no slack
 def _fill(problem: Any, batch: Any, lanes: Any, next_problem: int) -> int:
     """Give empty lanes the next problems, and return the number of the one after."""
     barrier, first = problem.settings[3] > 0.0, problem.settings[2]
