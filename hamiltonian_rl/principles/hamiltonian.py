@@ -29,8 +29,9 @@ def hamiltonian(
 
 
 def costate_equation(hamiltonian_value: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-    """Return ``λ_k = ∂H/∂s_k = r_s + γ f_sᵀ λ_{k+1}`` (Eq. 14), of the shape of ``state``; zero where H does not
-    depend on it.
+    """Return ``λ_k = ∂H/∂s_k = r_s + γ f_sᵀ λ_{k+1}`` (Eq. 14), of the shape of ``state``.
+
+    It is zero where H does not depend on the state.
 
     Args:
         hamiltonian_value: H, computed from ``state``; of a batch, where each belongs to its own state.

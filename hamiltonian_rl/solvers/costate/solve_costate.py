@@ -87,7 +87,7 @@ def solve_costate(
     runs = [
         _solve(problem, states, guess, settings, solve_phase, barrier, number) for number, guess in enumerate(guesses)
     ]
-    return runs[0] if len(runs) == 1 else _best(runs)
+    return runs[0] if len(runs) == 1 else _best(runs, settings.tol)
 
 
 def _solve(
@@ -126,9 +126,9 @@ def _solve(
 
 
 def _status(code: int, violation: float, curvature: float, tol: float) -> PathStatus:
-    if code in (lanes.NOT_FINITE,):
+    if code == lanes.NOT_FINITE:
         return PathStatus.DIVERGED
-    if violation > tol:
+    if violation > tol and code != lanes.OUT_OF_ITERATIONS:
         return PathStatus.INFEASIBLE
     if code == lanes.DONE:
         return PathStatus.LOCAL_OPTIMUM if curvature > 0.0 else PathStatus.STATIONARY
@@ -136,7 +136,7 @@ def _status(code: int, violation: float, curvature: float, tol: float) -> PathSt
 
 
 def _smallest_curvature(result: Any) -> np.ndarray:
-    """Return the smallest eigenvalue of ``-Q_aa``, of `BoxRule.judged`, along each path; infinite where none is free."""
+    """Return the smallest eigenvalue of ``-Q_aa`` (of `BoxRule.judged`) along each path; infinite where none is free."""
     count, horizon, m = result.actions.shape
     rows, columns = np.tril_indices(m)
     matrix = np.empty((count, horizon, m, m))
@@ -153,9 +153,9 @@ def _smallest_curvature(result: Any) -> np.ndarray:
     return np.asarray(values.min((-1, -2), initial=np.inf))
 
 
-def _best(runs: list[PathSolution]) -> PathSolution:
+def _best(runs: list[PathSolution], tol: float) -> PathSolution:
     """Return the path with the highest value for each state, of those with the best kind of status."""
-    rank = np.array([[_rank(status) for status in run.status] for run in runs])
+    rank = np.array([[_rank(*x) for x in zip(run.status, run.violation <= tol, strict=True)] for run in runs])
     values = np.array([np.where(np.isfinite(run.value), run.value, -np.inf) for run in runs])
     best = np.lexsort((values, rank), axis=0)[-1]
     each = np.arange(len(best))
@@ -177,9 +177,9 @@ def _best(runs: list[PathSolution]) -> PathSolution:
     )
 
 
-def _rank(status: PathStatus) -> int:
+def _rank(status: PathStatus, feasible: bool) -> int:
     """A feasible path beats one that is not; among feasible ones the value decides."""
-    return 0 if status is PathStatus.DIVERGED else 1 if status is PathStatus.INFEASIBLE else 2
+    return 0 if status is PathStatus.DIVERGED else 2 if feasible else 1
 
 
 def _checked(
@@ -190,6 +190,10 @@ def _checked(
             f"The action space is {problem.action_space}; the Hamiltonian's derivative needs a Box. Solve the problem "
             "on a grid, or state a continuous relaxation of it."
         )
+    for name in ("state", "action"):
+        shape = getattr(problem, f"{name}_space").shape
+        if len(shape) != 1 or shape[0] < 1:
+            raise UsageError(f"The {name} space has the shape {shape}; expected one dimension: ({name} size,).")
     n = problem.state_space.shape[0]
     states = np.array(np.atleast_2d(np.asarray(initial_states, dtype=np.float64)))
     if states.ndim != 2 or states.shape[1] != n or not len(states):

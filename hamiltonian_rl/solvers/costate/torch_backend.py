@@ -74,7 +74,7 @@ class TorchSolver:
     def solve(self, initial: Tensor, guess: Tensor) -> Any:
         """Return a `lanes.Result` of tensors."""
         paths = self._start(initial, guess)
-        count, horizon, m = guess.shape
+        count, _, m = guess.shape
         running = torch.isfinite(paths.value)
         code = torch.where(running, lanes.OUT_OF_ITERATIONS, lanes.NOT_FINITE)
         iterations = torch.zeros(count, dtype=torch.int64, device=guess.device)
