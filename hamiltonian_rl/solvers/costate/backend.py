@@ -40,6 +40,12 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
     """
     if backend not in BACKENDS:
         raise UsageError(f'backend = "{backend}"; expected one of {", ".join(BACKENDS)}.')
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UsageError(f"device = {device!r} cannot be used: {first_line(error)}") from error
+    if backend == "compiled" and device != "cpu":
+        raise UsageError(f"device = {device!r}; the compiled back end runs on the CPU. Take backend='torch'.")
     _try_step(problem, states)
     if backend != "torch" and device == "cpu":
         try:

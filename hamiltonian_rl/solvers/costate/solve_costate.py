@@ -25,7 +25,7 @@ from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import choose_backend
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.trajectory import Policy, Trajectory, rollout
+from hamiltonian_rl.trajectory import Policy, Trajectory, as_numbers, rollout
 
 Start = np.ndarray | Policy
 
@@ -80,6 +80,8 @@ def solve_costate(
     settings = _checked_settings(tol, max_iterations, threads)
     if starts is not None and initial_actions is not None:
         raise UsageError("initial_actions and starts are both given; expected one of them.")
+    if starts is not None and not isinstance(starts, Sequence | np.ndarray):
+        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
     guesses = [_guess(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
     if not guesses:
         raise UsageError("starts is empty; expected at least one.")
@@ -136,7 +138,7 @@ def _status(code: int, violation: float, curvature: float, tol: float) -> PathSt
 
 
 def _smallest_curvature(result: Any) -> np.ndarray:
-    """Return the smallest eigenvalue of ``-Q_aa`` (of `BoxRule.judged`) along each path; infinite where none is free."""
+    """Return the smallest eigenvalue of ``-Q_aa`` (`BoxRule.judged`) along each path; infinite where none is free."""
     count, horizon, m = result.actions.shape
     rows, columns = np.tril_indices(m)
     matrix = np.empty((count, horizon, m, m))
@@ -185,6 +187,10 @@ def _rank(status: PathStatus, feasible: bool) -> int:
 def _checked(
     problem: ControlProblem, initial_states: np.ndarray, horizon: int | None
 ) -> tuple[ControlProblem, np.ndarray]:
+    if not isinstance(problem, ControlProblem):
+        raise UsageError(
+            f"The problem is a {type(problem).__name__}; expected a ControlProblem, as hamiltonian_rl.problem(id) is."
+        )
     if not isinstance(problem.action_space, gym.spaces.Box):
         raise UsageError(
             f"The action space is {problem.action_space}; the Hamiltonian's derivative needs a Box. Solve the problem "
@@ -195,7 +201,7 @@ def _checked(
         if len(shape) != 1 or shape[0] < 1:
             raise UsageError(f"The {name} space has the shape {shape}; expected one dimension: ({name} size,).")
     n = problem.state_space.shape[0]
-    states = np.array(np.atleast_2d(np.asarray(initial_states, dtype=np.float64)))
+    states = np.array(np.atleast_2d(as_numbers("initial_states", initial_states)))
     if states.ndim != 2 or states.shape[1] != n or not len(states):
         raise UsageError(f"initial_states have shape {np.shape(initial_states)}; expected (B, {n}), or ({n},) for one.")
     if not np.isfinite(states).all():
@@ -212,8 +218,8 @@ def _checked(
 
 
 def _checked_settings(tol: float, max_iterations: int, threads: int) -> Settings:
-    if not tol > 0.0:
-        raise UsageError(f"tol = {tol!r}; expected a number above 0.")
+    if isinstance(tol, bool) or not isinstance(tol, int | float | np.number) or not 0.0 < tol < np.inf:
+        raise UsageError(f"tol = {tol!r}; expected a finite number above 0.")
     for name, number in (("max_iterations", max_iterations), ("threads", threads)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise UsageError(f"{name} = {number!r}; expected a whole number of at least 1.")
@@ -229,7 +235,7 @@ def _guess(problem: ControlProblem, states: np.ndarray, start: Start | None) -> 
     elif callable(start):
         actions = rollout(problem, states, start).actions
     else:
-        actions = np.asarray(start, dtype=np.float64)
+        actions = as_numbers("The first actions", start)
         if actions.shape not in (shape, shape[1:]):
             raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")
         if not np.isfinite(actions).all():
