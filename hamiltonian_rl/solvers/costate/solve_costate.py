@@ -72,7 +72,7 @@ def solve_costate(
     Example:
         >>> from hamiltonian_rl.envs.problems import problem
         >>> pendulum = problem("Pendulum-v1")
-        >>> solution = solve_costate(pendulum, np.array([0.5, 0.0]), horizon=50)
+        >>> solution = solve_costate(pendulum, np.array([0.5, 0.0]), horizon=15)
         >>> solution.status[0].name, bool(solution.certificate.costate[0] < 1e-9)
         ('LOCAL_OPTIMUM', True)
     """
@@ -107,13 +107,15 @@ def _solve(
     count, horizon, m = guess.shape
     curvature = _smallest_curvature(result)
     path = rollout(problem, states, result.actions)
+    # Machine code may not notice: what is not finite and counts for nothing is simplified away (0 x = 0).
+    finite = np.isfinite(path.value) & np.isfinite(path.states).all((1, 2))
+    code = np.where(finite, result.code, lanes.NOT_FINITE)
     solution = PathSolution(
         problem=problem,
         trajectory=Trajectory(result.states, result.actions, path.rewards, path.value, result.costates),
         feedback=result.feedback.reshape(count, horizon, m, result.states.shape[-1]),
         status=[
-            _status(code, off, bend, settings.tol)
-            for code, off, bend in zip(result.code, violation, curvature, strict=True)
+            _status(code, off, bend, settings.tol) for code, off, bend in zip(code, violation, curvature, strict=True)
         ],
         residual=result.residual,
         violation=violation,
