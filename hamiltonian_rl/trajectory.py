@@ -87,7 +87,8 @@ def rollout(
         states=torch.stack(states, 1).numpy(),
         actions=torch.stack(taken, 1).numpy() if taken else np.zeros((count, 0, *shape)),
         rewards=paid,
-        value=paid @ weights[:-1] + weights[-1] * last,
+        # Not a matrix product, whose rounding would depend on the other paths.
+        value=(paid * weights[:-1]).sum(1) + weights[-1] * last,
     )
 
 
