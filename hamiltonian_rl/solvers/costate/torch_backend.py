@@ -356,13 +356,31 @@ def _solve_free(
     right = torch.cat([torch.where(held, place, Q_a - pull)[..., None], Q_as * free[..., None]], -1)
     both = free[:, :, None] & free[:, None, :]
     matrix = torch.where(both, curvature, torch.diag_embed(held.to(curvature.dtype)))
-    matrix = torch.nan_to_num(matrix)
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    pivots = torch.diagonal(factor, dim1=1, dim2=2) ** 2
-    sound = (info == 0) & (pivots > SMALLEST_PIVOT).all(-1)
-    safe = torch.where(sound[:, None, None], factor, torch.eye(len(held[0]), dtype=factor.dtype, device=factor.device))
-    solution = torch.cholesky_solve(right, safe)
+    solution, sound = _cholesky_solve(matrix, right)
     return solution[..., 0], solution[..., 1:], sound
+
+
+def _cholesky_solve(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``matrix⁻¹ right`` and whether the matrix is positive definite; where it is not, as `step_rules` does.
+
+    What an unsound solve returns still says which actions go to their bounds, and without those it may be sound:
+    another factorization would take other paths.
+    """
+    size = matrix.shape[-1]
+    factor, inverse, result = torch.zeros_like(matrix), torch.empty_like(matrix[..., 0]), right.clone()
+    sound = torch.ones_like(matrix[:, 0, 0], dtype=torch.bool)
+    for j in range(size):
+        pivot = matrix[:, j, j] - (factor[:, j, :j] ** 2).sum(-1)
+        good = pivot > SMALLEST_PIVOT
+        sound, inverse[:, j] = sound & good, 1.0 / torch.where(good, pivot, 1.0).sqrt()
+        rest = matrix[:, j + 1 :, j] - (factor[:, j + 1 :, :j] * factor[:, j, None, :j]).sum(-1)
+        factor[:, j + 1 :, j] = rest * inverse[:, j, None]
+    for i in range(size):
+        result[:, i] = (result[:, i] - (factor[:, i, :i, None] * result[:, :i]).sum(1)) * inverse[:, i, None]
+    for i in reversed(range(size)):
+        below = (factor[:, i + 1 :, i, None] * result[:, i + 1 :]).sum(1)
+        result[:, i] = (result[:, i] - below) * inverse[:, i, None]
+    return result, sound
 
 
 def solve_torch(problem: Any, rule: str, batch: Any, settings: Settings, *, stepwise: bool, device: str = "cpu") -> Any:

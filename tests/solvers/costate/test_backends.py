@@ -197,6 +197,34 @@ def test_random_problems_have_the_same_optima_on_both_back_ends(made: Made) -> N
         _assert_agree(*(solve_costate(asked, states, backend=backend) for backend in ("compiled", "torch")))
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_both_back_ends_agree_where_two_actions_have_several_maxima(made: Made, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    A, B = (torch.as_tensor(generator.normal(size=(2, 2))) for _ in range(2))
+
+    def reward(s: torch.Tensor, a: torch.Tensor, k: int) -> torch.Tensor:
+        mixed = (a.unsqueeze(-2) * B).sum(-1)
+        return 2.0 * (mixed**2).sum(-1).cos() + s.sum(-1).sin() - 0.05 * (a**2).sum(-1)
+
+    waves = made(
+        lambda s, a, k: 0.7 * (s.unsqueeze(-2) * A).sum(-1).tanh() + a,
+        reward,
+        end=lambda s: -0.2 * ((s**2).sum(-1) - 1.0) ** 2,
+        n=2,
+        m=2,
+        low=-1.0,
+        high=1.5,
+        horizon=3,
+    )
+    states, actions = generator.normal(size=(8, 2)), generator.uniform(-1.0, 1.5, (8, 3, 2))
+    _assert_agree(
+        *(
+            solve_costate(waves, states, initial_actions=actions, barrier=False, backend=backend)
+            for backend in ("compiled", "torch")
+        )
+    )
+
+
 def test_what_cannot_be_traced_is_solved_in_torch_with_the_same_result_and_one_warning(made: Made) -> None:
     def with_erf(s: torch.Tensor, a: torch.Tensor, k: int) -> torch.Tensor:
         return s + 0.3 * torch.erf(a)
