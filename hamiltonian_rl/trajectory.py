@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +54,8 @@ def follow(problem: ControlProblem, states: np.ndarray, actions: np.ndarray) -> 
         last = problem.terminal_reward(along[:, -1]).numpy()
     rewards = np.stack(paid, 1) if paid else np.zeros((len(states), 0))
     weights = problem.discount ** np.arange(len(paid) + 1.0)
-    return rewards, rewards @ weights[:-1] + weights[-1] * last
+    # Not a matrix product, whose rounding would depend on the other paths.
+    return rewards, (rewards * weights[:-1]).sum(1) + weights[-1] * last
 
 
 def rollout(
@@ -63,7 +66,8 @@ def rollout(
     Args:
         problem: The problem.
         initial_states: ``(B, n)``, or ``(n,)`` for one.
-        actions: ``(B, N, m)`` or ``(N, m)`` for all alike; or a function of states ``(B, n)`` and the step.
+        actions: ``(B, N, m)`` or ``(N, m)`` for all alike, without the m where actions are discrete; or a function of
+            states ``(B, n)`` and the step that returns ``(B, m)``.
         horizon: Number of steps of a policy; the problem's own when None.
 
     Raises:
@@ -77,27 +81,68 @@ def rollout(
     """
     import torch  # takes seconds to load
 
-    state = torch.as_tensor(np.atleast_2d(np.asarray(initial_states, dtype=np.float64)))
-    count = len(state)
-    if not callable(actions):
-        given = np.asarray(actions, dtype=np.float64)
-        if given.ndim not in (2, 3) or (given.ndim == 3 and len(given) != count):
-            raise UsageError(f"actions have shape {given.shape}; expected ({count}, N, m), or (N, m) for all alike.")
-        given = np.broadcast_to(given, (count, *given.shape[-2:]))
-        horizon = given.shape[1]
-    else:
-        horizon = problem.horizon if horizon is None else horizon
-        if horizon is None:
-            raise UsageError("The problem has no horizon; say how many steps to follow the policy.")
+    n, shape = problem.state_space.shape[0], problem.action_space.shape or ()
+    first = np.atleast_2d(as_numbers("initial_states", initial_states))
+    if first.ndim != 2 or first.shape[1] != n:
+        raise UsageError(f"initial_states have shape {first.shape}; expected (B, {n}), or ({n},) for one.")
+    state, count = torch.tensor(first), len(first)
+    choose = actions if callable(actions) else _in_order(actions, count, shape)
+    length = _length(problem, actions, horizon)
     states, taken = [state], []
     with torch.no_grad():
-        for step in range(horizon):
-            chosen = actions(state.numpy(), step) if callable(actions) else given[:, step]
-            action = torch.as_tensor(np.array(chosen, dtype=np.float64))
+        for step in range(length):
+            chosen = as_numbers("The policy's actions", choose(state.numpy().copy(), step))
+            if chosen.shape != (count, *shape):
+                raise UsageError(
+                    f"The policy's actions of step {step} have shape {chosen.shape}; expected {(count, *shape)}."
+                )
+            action = torch.tensor(chosen)
             state = standing_step(problem, state, action, step)[0]
             states.append(state)
             taken.append(action)
-    shape = problem.action_space.shape or ()
     along = torch.stack(states, 1).numpy()
     followed = torch.stack(taken, 1).numpy() if taken else np.zeros((count, 0, *shape))
     return Trajectory(along, followed, *follow(problem, along, followed))
+
+
+def as_numbers(name: str, values: Any) -> np.ndarray:
+    """Return values as an array of float64.
+
+    Raises:
+        UsageError: They are no numbers, or do not make an array.
+
+    Example:
+        >>> as_numbers("actions", [[1, 2]])
+        array([[1., 2.]])
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: expected an array of numbers, got {reprlib.repr(values)}.") from error
+
+
+def _in_order(actions: Any, count: int, shape: tuple[int, ...]) -> Policy:
+    """Return the policy that takes given actions step by step, whatever the state."""
+    given = as_numbers("actions", actions)
+    fits = given.shape[1:] == shape or (given.shape[:1] == (count,) and given.shape[2:] == shape and given.ndim > 1)
+    if not given.ndim or not fits:
+        inner = ", ".join(map(str, ("N", *shape)))
+        raise UsageError(f"actions have shape {given.shape}; expected ({count}, {inner}), or ({inner}) for all alike.")
+    given = np.broadcast_to(given, (count, *given.shape[-1 - len(shape) :]))
+    return lambda states, step: given[:, step]
+
+
+def _length(problem: ControlProblem, actions: Any, horizon: int | None) -> int:
+    """Return how many steps to follow actions or a policy."""
+    if not callable(actions):
+        shape = problem.action_space.shape or ()
+        given = int(np.shape(actions)[-1 - len(shape)])
+        if horizon not in (None, given):
+            raise UsageError(f"horizon = {horizon!r}, and there are {given} actions; leave the horizon out.")
+        return given
+    horizon = problem.horizon if horizon is None else horizon
+    if horizon is None:
+        raise UsageError("The problem has no horizon; say how many steps to follow the policy.")
+    if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon < 0:
+        raise UsageError(f"horizon = {horizon!r}; expected a whole number of steps, at least 0.")
+    return int(horizon)

@@ -31,6 +31,8 @@ def hamiltonian(
 def costate_equation(hamiltonian_value: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
     """Return ``λ_k = ∂H/∂s_k = r_s + γ f_sᵀ λ_{k+1}`` (Eq. 14), of the shape of ``state``.
 
+    It is zero where H does not depend on the state.
+
     Args:
         hamiltonian_value: H, computed from ``state``; of a batch, where each belongs to its own state.
         state: A tensor that requires a gradient.
@@ -40,8 +42,10 @@ def costate_equation(hamiltonian_value: torch.Tensor, state: torch.Tensor) -> to
         >>> costate_equation(hamiltonian(-(state**2).sum(), 3.0 * state, torch.tensor([1.0])), state)
         tensor([-1.])
     """
-    (gradient,) = torch.autograd.grad(hamiltonian_value.sum(), state)
-    return gradient
+    if not hamiltonian_value.requires_grad:
+        return torch.zeros_like(state)
+    (gradient,) = torch.autograd.grad(hamiltonian_value.sum(), state, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(state) if gradient is None else gradient
 
 
 def projected_stationarity(

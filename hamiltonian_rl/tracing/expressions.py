@@ -65,7 +65,8 @@ def _or_elementwise(method: Method) -> Method:
 class Expression:
     """A scalar: an operation on other scalars, an input, or a constant. Arithmetic makes new ones.
 
-    Truth values are the numbers 0 and 1.
+    Truth values are the numbers 0 and 1. Simplifications are those of real numbers: ``0 x``, ``0 / x`` and ``x - x``
+    are 0, also where x turns out to be infinite, NaN or (of ``0 / x``) zero; the sign of a zero may be lost.
     """
 
     __slots__ = ("arguments", "graph", "number", "operation", "value")

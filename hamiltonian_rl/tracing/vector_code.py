@@ -160,7 +160,7 @@ class _Writer:
         return result
 
     def _wave(self, x: ir.Value, operation: str) -> ir.Value:
-        """Sine or cosine: reduced to an octant exactly, then a polynomial (Cephes, Moshier 1989); 1 ulp.
+        """Sine or cosine: reduced to an octant exactly, then a polynomial (Cephes, Moshier 1989); 2 ulp.
 
         Beyond 1e8 no digit of the angle would be left after the reduction: the result is NaN.
         """
@@ -213,8 +213,8 @@ _INTRINSICS = {
 }
 _FROM_C = {"exp": "exp", "log": "log", "tanh": "tanh", "atan": "atan", "power": "pow"}
 
-# Pi/2 in three parts, the first two short enough that whole multiples of them are exact.
-_HALF_PI = (2 * 7.85398125648498535156e-1, 2 * 3.77489470793079817668e-8, 2 * 2.69515142907905952645e-15)
+# Pi/2 in four parts, 23, 21 and 26 bits long, so that multiples of them up to 1e8 are exact, and the rest.
+_HALF_PI = (1.570796251296997, 7.549789415861596e-08, 5.39030284759512e-15, 1.0562999066987428e-23)
 _SINE = (
     1.58962301576546568060e-10,
     -2.50507477628578072866e-8,

@@ -40,6 +40,12 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
     """
     if backend not in BACKENDS:
         raise UsageError(f'backend = "{backend}"; expected one of {", ".join(BACKENDS)}.')
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UsageError(f"device = {device!r} cannot be used: {first_line(error)}") from error
+    if backend == "compiled" and device != "cpu":
+        raise UsageError(f"device = {device!r}; the compiled back end runs on the CPU. Take backend='torch'.")
     _try_step(problem, states)
     if backend != "torch" and device == "cpu":
         try:
@@ -79,19 +85,37 @@ def _try_step(problem: ControlProblem, states: np.ndarray) -> None:
     count, n = states.shape
     state = torch.as_tensor(states)
     action = torch.as_tensor(np.clip(np.zeros((count, *space.shape)), space.low, space.high))
-    shapes = {"dynamics": (count, n), "reward": (count,), "terminal_reward": (count,)}
+    last = max((problem.horizon or 0) - 1, 0)
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "dynamics": (count, n),
+        "reward": (count,),
+        "constraints": (count, "C"),
+        "terminal_reward": (count,),
+        "terminal_constraints": (count, "C"),
+    }
     with torch.no_grad():
         for name, shape in shapes.items():
-            arguments = (state,) if name == "terminal_reward" else (state, action, 0)
-            try:
-                found = getattr(problem, name)(*arguments)
-            except (TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
-                raise UsageError(f"The problem's {name} fails for {count} states: {first_line(error)}") from error
-            if not isinstance(found, torch.Tensor) or tuple(found.shape) != shape:
-                got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-                raise UsageError(f"The problem's {name} returned {got} for {count} states; expected a tensor {shape}.")
-            if found.dtype != torch.float64:
-                raise UsageError(f"The problem's {name} returned {found.dtype} for float64 states; expected float64.")
+            for step in (0,) if name.startswith("terminal") else sorted({0, last}):
+                try:
+                    function = getattr(problem, name)
+                    found = function(state) if name.startswith("terminal") else function(state, action, step)
+                except Exception as error:  # whatever a user's function may raise
+                    where = "" if name.startswith("terminal") else f" at step {step}"
+                    kind = type(error).__name__
+                    raise UsageError(
+                        f"The problem's {name} fails for {count} states{where}: {kind}: {first_line(error)}"
+                    ) from error
+                _check_returned(name, found, shape)
+
+
+def _check_returned(name: str, found: Any, shape: tuple[int | str, ...]) -> None:
+    got: Any = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    fits = isinstance(got, tuple) and len(got) == len(shape)
+    if not fits or any(want not in ("C", have) for want, have in zip(shape, got, strict=True)):
+        expected = "({})".format(", ".join(map(str, shape)) + "," * (len(shape) == 1))
+        raise UsageError(f"The problem's {name} returned {got} for {shape[0]} states; expected a tensor {expected}.")
+    if found.dtype != torch.float64:
+        raise UsageError(f"The problem's {name} returned {found.dtype} for float64 states; expected float64.")
 
 
 def _takes_all_steps(problem: ControlProblem, states: np.ndarray) -> bool:

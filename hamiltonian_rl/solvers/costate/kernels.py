@@ -108,7 +108,15 @@ def _backward(augmented: Augmented, rule: Any) -> Signature:
         residual.apply("maximum", step.residual(a, slope[n:])),
         sound.apply("and", solved).where(1.0, 0.0),
     ]
-    outputs = [list(new_costate), triangle(new_P), list(new_p), list(d), list(K.ravel()), triangle(Q_aa), sums]
+    outputs = [
+        list(new_costate),
+        triangle(new_P),
+        list(new_p),
+        list(d),
+        list(K.ravel()),
+        triangle(step.judged(a, slope[n:], Q_aa)),
+        sums,
+    ]
     return BACKWARD, outputs
 
 

@@ -61,7 +61,7 @@ def _intrinsic_call(context: Any, address: Any, pointers: Any) -> Any:
 _call: Any = _intrinsic_call  # numba hides the context from callers, which type checkers cannot know
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # an action that is fixed has no slack
 def _fill(problem: Any, batch: Any, lanes: Any, next_problem: int) -> int:
     """Give empty lanes the next problems, and return the number of the one after."""
     barrier, first = problem.settings[3] > 0.0, problem.settings[2]
@@ -275,13 +275,13 @@ def _bend(lanes: Any, lane: int) -> None:
     """
     if not lanes.bent[lane]:
         return
-    lanes.bent[lane] = False
     n = lanes.p.shape[0]
     here, there = 0.0, 0.0
     for i in range(n):
         here += lanes.P[i * (i + 3) // 2, lane]
         there += lanes.far_P[i * (i + 3) // 2, lane]
-    if not there < here:
+    lanes.bent[lane] = there < here
+    if not lanes.bent[lane]:
         return
     lanes.P[:, lane] = lanes.far_P[:, lane]
     for i in range(n):
@@ -298,6 +298,8 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     """Say how a lane stands after its backward pass, and set its next step."""
     tolerance, most, _, last_barrier = problem.settings
     residual = lanes.sums[2, lane]
+    plain = lanes.shift[lane] == 0.0 and not lanes.bent[lane]
+    lanes.bent[lane] = False
     lanes.iteration[lane] += 1
     if lanes.follow[lane]:
         _prepare_to_follow(lanes, lane)
@@ -313,7 +315,11 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
             _forget_step(lanes, lane)
             return RUNNING if lanes.iteration[lane] < most else OUT_OF_ITERATIONS
     elif residual < tolerance:
-        return DONE
+        if plain:
+            return DONE
+        # Once more without the shift: a shifted model's curvature certifies nothing, and its feedback is another.
+        lanes.shift[lane], lanes.size[lane] = 0.0, 0.0
+        return RUNNING if lanes.iteration[lane] < most else OUT_OF_ITERATIONS
     if lanes.iteration[lane] >= most:
         return OUT_OF_ITERATIONS
     value = lanes.value[lane]

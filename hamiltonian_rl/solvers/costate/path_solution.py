@@ -20,8 +20,8 @@ class PathStatus(Enum):
 
     LOCAL_OPTIMUM = "The first-order conditions hold and the curvature is that of a strict local maximum."
     STATIONARY = (
-        "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, or a flat "
-        "direction. Try other starts."
+        "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, a flat "
+        "direction, or an action at its bound that does not lean on it. Try other starts."
     )
     STAGNATED = "No step raises the return any more, and the first-order conditions do not hold to tol. Raise tol."
     MAX_ITERATIONS = "The iterations were used up. Raise max_iterations or tol, or start from other actions."
@@ -44,7 +44,8 @@ class PathSolution:
         residual: Largest ``|clip(a + ∂H/∂a) - a|``, of Eq. 15 within the bounds, ``(B,)``.
         violation: Of the constraints, the largest, ``(B,)``; zero where there are none.
         curvature: Smallest eigenvalue of ``-∂²Q/∂a²`` over the actions that are free, along the path, ``(B,)``;
-            all positive means a strict local maximum, infinite that no action is free.
+            all positive means a strict local maximum, infinite that every action leans on its bound, and zero at
+            the most that some action is at its bound without a slope that presses it there.
         multipliers: ν of ``constraints <= 0``, ``(B, N, C)``.
         end_multipliers: ν of ``terminal_constraints = 0``, ``(B, C')``.
         iterations: Backward passes, ``(B,)``.

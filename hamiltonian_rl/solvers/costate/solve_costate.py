@@ -25,7 +25,7 @@ from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import choose_backend
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.trajectory import Policy, Trajectory, follow, rollout
+from hamiltonian_rl.trajectory import Policy, Trajectory, as_numbers, follow, rollout
 
 Start = np.ndarray | Policy
 
@@ -77,21 +77,23 @@ def solve_costate(
         >>> solution.status[0].name, bool(solution.certificate.costate[0] < 1e-9)
         ('LOCAL_OPTIMUM', True)
     """
+    problem, states = checked_states(problem, initial_states, horizon)
     if not isinstance(problem.action_space, gym.spaces.Box):
         raise UsageError(
             f"The action space is {problem.action_space}; the Hamiltonian's derivative needs a Box. Solve the problem "
             "on a grid, or state a continuous relaxation of it."
         )
-    problem, states = checked_states(problem, initial_states, horizon)
     settings = _checked_settings(tol, max_iterations, threads)
     if starts is not None and initial_actions is not None:
         raise UsageError("initial_actions and starts are both given; expected one of them.")
+    if starts is not None and not isinstance(starts, Sequence | np.ndarray):
+        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
     guesses = [_first_path(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
     if not guesses:
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = choose_backend(problem, states, backend, device)
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
-    return best_of(runs)
+    return best_of(runs, settings.tol)
 
 
 def _solve(
@@ -106,17 +108,19 @@ def _solve(
     bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
     result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier and bounded)
     count, horizon, m = first.actions.shape
-    curvature = _smallest_curvature(problem, result)
+    curvature = _smallest_curvature(result)
     rewards, value = result.rewards, result.value
     if batch.weights.size or batch.end_weights.size:  # those of the solver hold the constraints' part too
         rewards, value = follow(problem, result.states, result.actions)
+    # Machine code may not notice: what is not finite and counts for nothing is simplified away (0 x = 0).
+    finite = np.isfinite(value) & np.isfinite(result.states).all((1, 2))
+    code = np.where(finite, result.code, lanes.NOT_FINITE)
     solution = PathSolution(
         problem=problem,
         trajectory=Trajectory(result.states, result.actions, rewards, value, result.costates),
-        feedback=result.feedback.reshape(count, horizon, m, -1),
+        feedback=result.feedback.reshape(count, horizon, m, result.states.shape[-1]),
         status=[
-            _status(code, off, bend, settings.tol)
-            for code, off, bend in zip(result.code, violation, curvature, strict=True)
+            _status(code, off, bend, settings.tol) for code, off, bend in zip(code, violation, curvature, strict=True)
         ],
         residual=result.residual,
         violation=violation,
@@ -131,41 +135,39 @@ def _solve(
 
 
 def _status(code: int, violation: float, curvature: float, tol: float) -> PathStatus:
-    if code in (lanes.NOT_FINITE,):
+    if code == lanes.NOT_FINITE:
         return PathStatus.DIVERGED
-    if violation > tol:
+    if violation > tol and code != lanes.OUT_OF_ITERATIONS:
         return PathStatus.INFEASIBLE
     if code == lanes.DONE:
         return PathStatus.LOCAL_OPTIMUM if curvature > 0.0 else PathStatus.STATIONARY
     return _STATUS[int(code)]
 
 
-def _smallest_curvature(problem: ControlProblem, result: Any) -> np.ndarray:
-    """Return the smallest eigenvalue of ``-Q_aa`` over free actions, along each path; infinite where none is free."""
+def _smallest_curvature(result: Any) -> np.ndarray:
+    """Return the smallest eigenvalue of ``-Q_aa`` (`BoxRule.judged`) along each path; infinite where none is free."""
     count, horizon, m = result.actions.shape
     rows, columns = np.tril_indices(m)
     matrix = np.empty((count, horizon, m, m))
     matrix[..., rows, columns] = matrix[..., columns, rows] = -result.curvature
-    space: Any = problem.action_space
-    free = (result.actions > space.low) & (result.actions < space.high)
     if m == 1:
-        values = np.where(free, matrix[..., 0], np.inf)
+        values = matrix[..., 0]
     else:
-        matrix = np.where(free[..., :, None] & free[..., None, :], matrix, 0.0)
+        held = np.isposinf(np.diagonal(matrix, axis1=-2, axis2=-1))
+        finite = np.nan_to_num(matrix, posinf=0.0)
         # Held actions get an eigenvalue above all others, and so drop out.
-        above = 1.0 + np.abs(np.nan_to_num(matrix)).sum((-1, -2))
-        matrix = matrix + np.eye(m) * np.where(free, 0.0, above[..., None])[..., None]
-        values = np.linalg.eigvalsh(np.nan_to_num(matrix))[..., :1]
-        values = np.where(free.any(-1, keepdims=True), values, np.inf)
+        above = 1.0 + np.abs(finite).sum((-1, -2))
+        values = np.linalg.eigvalsh(finite + np.eye(m) * np.where(held, above[..., None], 0.0)[..., None])[..., :1]
+        values = np.where(held.all(-1, keepdims=True), np.inf, values)
     return np.asarray(values.min((-1, -2), initial=np.inf))
 
 
-def best_of(runs: list[PathSolution]) -> PathSolution:
+def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
     """Return for each state the feasible path with the highest value, of several solutions for the same states."""
     runs = [start for run in runs for start in (run.from_all_starts or [run])]
     if len(runs) == 1:
         return runs[0]
-    rank = np.array([[_rank(status) for status in run.status] for run in runs])
+    rank = np.array([[_rank(*x) for x in zip(run.status, run.violation <= tol, strict=True)] for run in runs])
     values = np.array([np.where(np.isfinite(run.value), run.value, -np.inf) for run in runs])
     best = np.lexsort((values, rank), axis=0)[-1]
     each = np.arange(len(best))
@@ -188,9 +190,9 @@ def best_of(runs: list[PathSolution]) -> PathSolution:
     )
 
 
-def _rank(status: PathStatus) -> int:
+def _rank(status: PathStatus, feasible: bool) -> int:
     """A feasible path beats one that is not; among feasible ones the value decides."""
-    return 0 if status is PathStatus.DIVERGED else 1 if status is PathStatus.INFEASIBLE else 2
+    return 0 if status is PathStatus.DIVERGED else 2 if feasible else 1
 
 
 def checked_states(
@@ -201,8 +203,18 @@ def checked_states(
     Raises:
         UsageError: If they do not fit.
     """
+    if not isinstance(problem, ControlProblem):
+        raise UsageError(
+            f"The problem is a {type(problem).__name__}; expected a ControlProblem, as hamiltonian_rl.problem(id) is."
+        )
+    for name in ("state", "action"):
+        if name == "action" and isinstance(problem.action_space, gym.spaces.Discrete):
+            continue
+        shape = getattr(problem, f"{name}_space").shape
+        if len(shape) != 1 or shape[0] < 1:
+            raise UsageError(f"The {name} space has the shape {shape}; expected one dimension: ({name} size,).")
     n = problem.state_space.shape[0]
-    states = np.array(np.atleast_2d(np.asarray(initial_states, dtype=np.float64)))
+    states = np.array(np.atleast_2d(as_numbers("initial_states", initial_states)))
     if states.ndim != 2 or states.shape[1] != n or not len(states):
         raise UsageError(f"initial_states have shape {np.shape(initial_states)}; expected (B, {n}), or ({n},) for one.")
     if not np.isfinite(states).all():
@@ -219,8 +231,8 @@ def checked_states(
 
 
 def _checked_settings(tol: float, max_iterations: int, threads: int) -> Settings:
-    if not tol > 0.0:
-        raise UsageError(f"tol = {tol!r}; expected a number above 0.")
+    if isinstance(tol, bool) or not isinstance(tol, int | float | np.number) or not 0.0 < tol < np.inf:
+        raise UsageError(f"tol = {tol!r}; expected a finite number above 0.")
     for name, number in (("max_iterations", max_iterations), ("threads", threads)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise UsageError(f"{name} = {number!r}; expected a whole number of at least 1.")
@@ -233,8 +245,13 @@ def _first_path(problem: ControlProblem, states: np.ndarray, start: Start | None
     count, horizon = len(states), problem.horizon
     shape = (count, horizon, *space.shape)
     if callable(start):
-        return rollout(problem, states, lambda state, step: np.clip(start(state, step), space.low, space.high))
-    actions = np.zeros(shape) if start is None else np.asarray(start, dtype=np.float64)
+
+        def within(state: np.ndarray, step: int) -> np.ndarray:
+            chosen = as_numbers("The policy's actions", start(state, step))
+            return np.asarray(np.clip(chosen, space.low, space.high))
+
+        return rollout(problem, states, within)
+    actions = np.zeros(shape) if start is None else as_numbers("The first actions", start)
     if actions.shape not in (shape, shape[1:]):
         raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")
     if not np.isfinite(actions).all():

@@ -18,6 +18,7 @@ Array = np.ndarray[Any, np.dtype[np.object_]]
 
 SMALLEST_PIVOT = 1e-12
 TO_THE_BOUND = 0.995  # largest part of the way to a bound that one step of the barrier goes
+LEANING = 1e-8  # least slope that holds an action at its bound beyond doubt
 DUAL_RANGE = 1e4  # how far a dual variable may be from barrier / slack, as a factor
 
 
@@ -60,6 +61,26 @@ class BoxRule:
             held, place = self._clipped(a, d, held, place)
             d, K, solved = _solve_free(held, place, Q_a, Q_as, curvature)
         return d, K, solved
+
+    def judged(self, a: Array, slope: Array, Q_aa: Array) -> Array:
+        """Return the curvature by which a maximum is told: -inf for an action that leans on its bound, which drops out.
+
+        Of one that is at its bound and does not lean on it, zero: first and second derivatives do not tell.
+        """
+        judged = Q_aa.copy()
+        for i, (x, y, low, high) in enumerate(zip(a, slope, self.low, self.high, strict=True)):
+            if low == high:
+                leaning = at_bound = self.graph.constant(1.0)
+            else:
+                at_low, at_high = x.apply("less_equal", low), _constant(x, high).apply("less_equal", x)
+                at_bound = at_low.apply("or", at_high)
+                below, above = y.apply("less", -LEANING), _constant(y, LEANING).apply("less", y)
+                leaning = at_low.apply("and", below).apply("or", at_high.apply("and", above))
+            for j in range(len(a)):
+                judged[i, j] = at_bound.where(0.0, judged[i, j])
+                judged[j, i] = at_bound.where(0.0, judged[j, i])
+            judged[i, i] = leaning.where(-np.inf, judged[i, i])
+        return judged
 
     def _clipped(self, a: Array, d: Array, held: Array, place: Array) -> tuple[Array, Array]:
         """Hold at their bound the actions that the step would carry beyond it."""

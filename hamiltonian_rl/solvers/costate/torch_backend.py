@@ -17,7 +17,7 @@ import torch
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.solvers.costate.step_rules import DUAL_RANGE, SMALLEST_PIVOT, TO_THE_BOUND
+from hamiltonian_rl.solvers.costate.step_rules import DUAL_RANGE, LEANING, SMALLEST_PIVOT, TO_THE_BOUND
 from hamiltonian_rl.solvers.costate.torch_derivatives import Expansion, Multipliers, expand, expand_end
 
 Tensor = torch.Tensor
@@ -52,6 +52,7 @@ class _Model:
     second: Tensor
     residual: Tensor
     sound: Tensor
+    plain: Tensor
 
 
 class TorchSolver:
@@ -74,7 +75,7 @@ class TorchSolver:
     def solve(self, initial: Tensor, path: Tensor, guess: Tensor) -> Any:
         """Return a `lanes.Result` of tensors."""
         paths, extra = self._start(initial, path, guess)
-        count, horizon, m = guess.shape
+        count, _, m = guess.shape
         running = torch.isfinite(paths.value)
         code = torch.where(running, lanes.OUT_OF_ITERATIONS, lanes.NOT_FINITE)
         iterations = torch.zeros(count, dtype=torch.int64, device=guess.device)
@@ -83,16 +84,20 @@ class TorchSolver:
         for iteration in range(self.settings.max_iterations):
             iterations[running] = iteration + 1 + extra[running]
             done = running & self._done(paths, model)
+            # Stationary by a shifted model: once more without the shift, whose curvature certifies nothing.
+            again = running & ~done & self._stationary(model)
             gained = paths.value - before > lanes.SMALL_GAIN * (1.0 + paths.value.abs())
-            stalled = torch.where(gained, 0, stalled + 1)
-            before, stuck = paths.value.clone(), running & (stalled >= lanes.PATIENCE)
+            stalled = torch.where(again, stalled, torch.where(gained, 0, stalled + 1))
+            before = torch.where(again, before, paths.value)
+            stuck = running & ~again & (stalled >= lanes.PATIENCE)
             code[done], code[stuck & ~done] = lanes.DONE, lanes.STUCK
             running = running & ~done & ~stuck
             if not running.any() or iteration + 1 == self.settings.max_iterations:
                 break
             lowered = self._lower_barrier(paths, model, running)
             before, stalled = torch.where(lowered, -torch.inf, before), torch.where(lowered, 0, stalled)
-            self._search(paths, model, running & ~lowered)
+            paths.shift = torch.where(again, 0.0, paths.shift)
+            self._search(paths, model, running & ~lowered & ~again)
             found = self._backward(paths)
             for name in vars(model):
                 old, new = getattr(model, name), getattr(found, name)
@@ -103,7 +108,7 @@ class TorchSolver:
             actions=paths.actions,
             rewards=paths.rewards,
             costates=model.costates,
-            feedback=model.K.reshape(count, horizon, -1),
+            feedback=model.K.flatten(2),
             curvature=model.curvature[..., rows, columns],
             value=paths.value,
             residual=model.residual,
@@ -153,7 +158,7 @@ class TorchSolver:
     def _forward(self, paths: _Paths, d: Tensor, K: Tensor, size: Tensor) -> _Paths:
         """Return the trial paths ``a + α d + K (s - path)`` and their values."""
         state, total, weight = paths.states[:, 0], torch.zeros_like(paths.value), 1.0
-        states, actions, rewards = [state], [], []
+        states, moved, paid = [state], torch.empty_like(paths.actions), torch.zeros_like(paths.actions[..., 0])
         for k in range(d.shape[1]):
             change = size[:, None] * d[:, k] + (K[:, k] @ (state - paths.states[:, k])[..., None])[..., 0]
             action = self._moved(paths.actions[:, k], change)
@@ -162,12 +167,9 @@ class TorchSolver:
             total = total + weight * (reward + self._barrier_reward(action, paths.barrier))
             weight *= self.discount
             states.append(state)
-            actions.append(action)
-            rewards.append(reward)
+            moved[:, k], paid[:, k] = action, reward
         total = total + weight * self.augmented.end(state, self.multipliers.end_weights, self.multipliers.penalty)
-        moved = torch.stack(actions, 1)
         below, above = self._moved_duals(paths, moved)
-        paid = torch.stack(rewards, 1)
         return replace(
             paths, states=torch.stack(states, 1), actions=moved, below=below, above=above, rewards=paid, value=total
         )
@@ -204,41 +206,46 @@ class TorchSolver:
         """Return costates (Eq. 14), Riccati's model of V, and the steps to take."""
         expansion = expand(self.augmented, paths.states, paths.actions, self.multipliers, stepwise=self.stepwise)
         n, horizon = paths.states.shape[-1], paths.actions.shape[1]
-        costate, (P, p) = expansion.end_slope, self._end_model(paths, expansion)
+        costate, (P, p, plain) = expansion.end_slope, self._end_model(paths, expansion)
         zero = torch.zeros_like(paths.value)
         first, second, residual, sound = zero, zero, zero, torch.ones_like(zero, dtype=torch.bool)
-        costates, steps = [costate], []
+        count, _, m = paths.actions.shape
+        costates, d, K = [costate], torch.empty_like(paths.actions), zero.new_empty(count, horizon, m, n)
+        bends = zero.new_empty(count, horizon, m, m)
         for k in reversed(range(horizon)):
             slope, ahead, curvature = self._quadratic(expansion, k, costate, P, p)
             Q_ss, Q_as, Q_aa = curvature[:, :n, :n], curvature[:, n:, :n], curvature[:, n:, n:]
             part = [x[:, k] for x in (paths.actions, paths.below, paths.above)]
             here, Q_aa, off = self._model_step(part, slope[:, n:], Q_aa, paths.barrier)
             Q_a = here + ahead[:, n:]
-            d, K, solved = self._solve_step(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
-            transposed = K.transpose(1, 2)
-            P = Q_ss + transposed @ Q_aa @ K + transposed @ Q_as + Q_as.transpose(1, 2) @ K
+            step, gain, solved = self._solve_step(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
+            transposed = gain.transpose(1, 2)
+            P = Q_ss + transposed @ Q_aa @ gain + transposed @ Q_as + Q_as.transpose(1, 2) @ gain
             P = 0.5 * (P + P.transpose(1, 2))
             p = ahead[:, :n] + _times(transposed, ahead[:, n:])
-            p = p + _times(transposed @ Q_aa + Q_as.transpose(1, 2), d)
+            p = p + _times(transposed @ Q_aa + Q_as.transpose(1, 2), step)
             costate = slope[:, :n] + _times(transposed, here)
-            first = first * self.discount + (d * Q_a).sum(-1)
-            second = second * self.discount + 0.5 * (d * _times(Q_aa, d)).sum(-1)
+            first = first * self.discount + (step * Q_a).sum(-1)
+            second = second * self.discount + 0.5 * (step * _times(Q_aa, step)).sum(-1)
             residual, sound = torch.maximum(residual, off), sound & solved
             costates.append(costate)
-            steps.append((d, K, Q_aa))
-        d, K, curvature = (torch.stack(x[::-1], 1) for x in zip(*steps, strict=True))
-        return _Model(torch.stack(costates[::-1], 1), d, K, curvature, first, second, residual, sound)
+            d[:, k], K[:, k], bends[:, k] = step, gain, self._judged(part[0], slope[:, n:], Q_aa)
+        return _Model(torch.stack(costates[::-1], 1), d, K, bends, first, second, residual, sound, plain)
 
-    def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor]:
-        """Return curvature and slope (beyond λ) of the end's model; after a failed full step as `lanes` does."""
-        P, p = expansion.end_curvature, torch.zeros_like(expansion.end_slope)
+    def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor, Tensor]:
+        """Return curvature and slope (beyond λ) of the end's model, after a failed full step as `lanes` does.
+
+        And whether the model is the path's own, neither shifted nor bent.
+        """
+        P, p, plain = expansion.end_curvature, torch.zeros_like(expansion.end_slope), paths.shift == 0.0
         if paths.bent.any():
             slope, far_P = expand_end(self.augmented, paths.far, self.multipliers)
-            use = (paths.bent & (_trace(far_P) < _trace(P)))[:, None]
+            bent = paths.bent & (_trace(far_P) < _trace(P))
+            use, plain = bent[:, None], plain & ~bent
             far_p = slope - expansion.end_slope + _times(far_P, paths.states[:, -1] - paths.far)
             P, p = torch.where(use[..., None], far_P, P), torch.where(use, far_p, p)
             paths.bent = torch.zeros_like(paths.bent)
-        return P, p
+        return P, p, plain
 
     def _quadratic(self, expansion: Expansion, k: int, costate: Tensor, P: Tensor, p: Tensor) -> tuple[Tensor, ...]:
         """Return the slope of H, what the model ahead adds to it, and the curvature, in z = (s, a)."""
@@ -285,11 +292,22 @@ class TorchSolver:
             d, K, solved = _solve_free(held, place, Q_a, Q_as, curvature)
         return d, K, solved
 
+    def _judged(self, action: Tensor, slope: Tensor, Q_aa: Tensor) -> Tensor:
+        """Return the curvature by which a maximum is told, as `BoxRule.judged`."""
+        at_low, at_high, fixed = action <= self.low, action >= self.high, self.low == self.high
+        at_bound = at_low | at_high
+        leaning = (at_low & (slope < -LEANING)) | (at_high & (slope > LEANING)) | fixed
+        judged = torch.where(at_bound[:, :, None] | at_bound[:, None, :], 0.0, Q_aa)
+        return torch.where(torch.diag_embed(leaning), -torch.inf, judged)
+
     def _done(self, paths: _Paths, model: _Model) -> Tensor:
         if self.has_barrier:
             last = self.settings.last_barrier
             return (paths.barrier <= last) & (model.residual < 10.0 * last)
-        return model.residual < self.settings.tol
+        return self._stationary(model) & model.plain
+
+    def _stationary(self, model: _Model) -> Tensor:
+        return (model.residual < self.settings.tol) & (not self.has_barrier)
 
     def _lower_barrier(self, paths: _Paths, model: _Model, running: Tensor) -> Tensor:
         """Lower the barrier of the paths that are done with theirs, and say which those are."""
@@ -358,13 +376,31 @@ def _solve_free(
     right = torch.cat([torch.where(held, place, Q_a - pull)[..., None], Q_as * free[..., None]], -1)
     both = free[:, :, None] & free[:, None, :]
     matrix = torch.where(both, curvature, torch.diag_embed(held.to(curvature.dtype)))
-    matrix = torch.nan_to_num(matrix)
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    pivots = torch.diagonal(factor, dim1=1, dim2=2) ** 2
-    sound = (info == 0) & (pivots > SMALLEST_PIVOT).all(-1)
-    safe = torch.where(sound[:, None, None], factor, torch.eye(len(held[0]), dtype=factor.dtype, device=factor.device))
-    solution = torch.cholesky_solve(right, safe)
+    solution, sound = _cholesky_solve(matrix, right)
     return solution[..., 0], solution[..., 1:], sound
+
+
+def _cholesky_solve(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``matrix⁻¹ right`` and whether the matrix is positive definite; where it is not, as `step_rules` does.
+
+    What an unsound solve returns still says which actions go to their bounds, and without those it may be sound:
+    another factorization would take other paths.
+    """
+    size = matrix.shape[-1]
+    factor, inverse, result = torch.zeros_like(matrix), torch.empty_like(matrix[..., 0]), right.clone()
+    sound = torch.ones_like(matrix[:, 0, 0], dtype=torch.bool)
+    for j in range(size):
+        pivot = matrix[:, j, j] - (factor[:, j, :j] ** 2).sum(-1)
+        good = pivot > SMALLEST_PIVOT
+        sound, inverse[:, j] = sound & good, 1.0 / torch.where(good, pivot, 1.0).sqrt()
+        rest = matrix[:, j + 1 :, j] - (factor[:, j + 1 :, :j] * factor[:, j, None, :j]).sum(-1)
+        factor[:, j + 1 :, j] = rest * inverse[:, j, None]
+    for i in range(size):
+        result[:, i] = (result[:, i] - (factor[:, i, :i, None] * result[:, :i]).sum(1)) * inverse[:, i, None]
+    for i in reversed(range(size)):
+        below = (factor[:, i + 1 :, i, None] * result[:, i + 1 :]).sum(1)
+        result[:, i] = (result[:, i] - below) * inverse[:, i, None]
+    return result, sound
 
 
 def solve_torch(problem: Any, rule: str, batch: Any, settings: Settings, *, stepwise: bool, device: str = "cpu") -> Any:

@@ -1,0 +1,140 @@
+"""Whatever is asked wrongly is refused in a sentence that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from hamiltonian_rl.envs.problems import problem
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate import solve_costate
+
+Made = Callable[..., ControlProblem]
+
+
+def _stay(s: torch.Tensor, a: torch.Tensor, k: int) -> torch.Tensor:
+    return s + 0.0 * a
+
+
+def _cost(s: torch.Tensor, a: torch.Tensor, k: int) -> torch.Tensor:
+    return -(a[..., 0] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        ({"dynamics": lambda s, a, k: (s + a).float()}, "dynamics returned torch.float32"),
+        ({"dynamics": lambda s, a, k: torch.cat([s, s], -1)}, r"dynamics returned \(2, 2\)"),
+        ({"dynamics": lambda s, a, k: s[0]}, "dynamics returned"),
+        ({"dynamics": lambda s, a, k: None}, "dynamics returned NoneType"),
+        ({"dynamics": lambda s, a, k: s + a.repeat(1, 3)}, "dynamics returned"),
+        ({"dynamics": lambda s, a, k: s + torch.ones(3, 4)}, "dynamics fails for 2 states at step 0"),
+        ({"dynamics": lambda s, a, k: {}["mass"]}, "KeyError"),
+        ({"reward": lambda s, a, k: 1.0}, "reward returned float"),
+        ({"reward": lambda s, a, k: -(a**2)}, r"reward returned \(2, 1\)"),
+        ({"reward": lambda s, a, k: a[..., 0] > 0}, "reward returned torch.bool"),
+        ({"reward": lambda s, a, k: 1 / 0}, "ZeroDivisionError"),
+        ({"reward": lambda s, a, k: a[..., 0] * [1.0, 2.0][k]}, "reward fails for 2 states at step 3"),
+        ({"end": lambda s: 0.0}, "terminal_reward returned float"),
+        ({"end": lambda s: s}, "terminal_reward returned"),
+        ({"constraints": lambda s, a, k: 1.0}, "constraints returned float"),
+        ({"constraints": lambda s, a, k: a[..., 0]}, r"constraints returned \(2,\)"),
+        ({"constraints": lambda s, a, k: (a - 1.0).float()}, "constraints returned torch.float32"),
+        ({"terminal_constraints": lambda s: s[..., 0]}, "terminal_constraints returned"),
+        ({"terminal_constraints": lambda s: [0.0]}, "terminal_constraints returned list"),
+    ],
+)
+def test_functions_that_return_the_wrong_thing_are_named(
+    made: Made, backend: str, functions: dict[str, Any], message: str
+) -> None:
+    asked = made(**{"dynamics": _stay, "reward": _cost, "horizon": 4, **functions})
+    with pytest.raises(UsageError, match=message):
+        solve_costate(asked, np.zeros((2, 1)), backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        (np.zeros(3), r"shape \(3,\)"),
+        (np.zeros((0, 2)), r"shape \(0, 2\)"),
+        (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\)"),
+        (0.0, "shape"),
+        (None, "shape"),
+        ([[0.0, 1.0], [np.nan, 0.0]], "Initial state 1 is"),
+        ([np.inf, 0.0], "finite"),
+        ("hanging", "array of numbers"),
+        ([[1, 2], [1]], "array of numbers"),
+    ],
+)
+def test_initial_states_that_do_not_fit_are_named(states: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        solve_costate(problem("Pendulum-v1"), states, horizon=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"initial_actions": np.zeros((4, 1))}, r"shape \(4, 1\); expected \(3, 1\) or \(2, 3, 1\)"),
+        ({"initial_actions": np.zeros((1, 3, 1))}, "expected"),
+        ({"initial_actions": np.full((3, 1), np.nan)}, "not all finite"),
+        ({"initial_actions": "push"}, "array of numbers"),
+        ({"initial_actions": lambda states, step: states}, r"actions of step 0 have shape \(2, 2\)"),
+        ({"initial_actions": lambda states, step: 0.0}, "actions of step 0"),
+        ({"initial_actions": lambda states, step: "left"}, "array of numbers"),
+        ({"starts": []}, "starts is empty"),
+        ({"starts": 3}, "starts is a int"),
+        ({"starts": [np.zeros((3, 1)), np.zeros((4, 1))]}, r"shape \(4, 1\)"),
+        ({"starts": [np.zeros((3, 1))], "initial_actions": np.zeros((3, 1))}, "both given"),
+        ({"backend": "tensorflow"}, 'backend = "tensorflow"; expected one of auto, compiled, torch'),
+        ({"device": "abacus"}, "device = 'abacus'"),
+        ({"device": "meta", "backend": "compiled"}, "compiled back end runs on the CPU"),
+        ({"horizon": -1}, "horizon = -1"),
+        ({"horizon": 2.0}, "horizon = 2.0"),
+        ({"horizon": True}, "horizon = True"),
+        ({"tol": 0.0}, "tol = 0.0"),
+        ({"tol": float("nan")}, "tol = nan"),
+        ({"tol": float("inf")}, "tol = inf"),
+        ({"tol": "small"}, "tol = 'small'"),
+        ({"max_iterations": 0}, "max_iterations = 0"),
+        ({"max_iterations": 1.5}, "max_iterations = 1.5"),
+        ({"threads": 0}, "threads = 0"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        solve_costate(problem("Pendulum-v1"), np.zeros((2, 2)), **{"horizon": 3, **options})
+
+
+def test_discrete_actions_are_referred_to_grids() -> None:
+    with pytest.raises(UsageError, match="needs a Box"):
+        solve_costate(problem("CartPole-v1"), np.zeros(4))
+
+
+def test_what_is_no_problem_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected a ControlProblem"):
+        solve_costate("Pendulum-v1", np.zeros(2))  # type: ignore[arg-type]
+
+
+def test_a_problem_without_horizon_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="horizon=N"):
+        solve_costate(problem("hrl/BrockMirman-v0"), np.array([0.1]))
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2), (0,)])
+def test_actions_of_several_dimensions_are_refused(made: Made, shape: tuple[int, ...]) -> None:
+    asked = made(_stay, _cost)
+    asked.action_space = gym.spaces.Box(-1.0, 1.0, shape, np.float64)
+    with pytest.raises(UsageError, match="action space has the shape"):
+        solve_costate(asked, np.array([0.0]))
+
+
+def test_what_cannot_be_compiled_is_refused_where_machine_code_was_asked_for(made: Made) -> None:
+    asked = made(lambda s, a, k: s + torch.erf(a), _cost)
+    with pytest.raises(UsageError, match=r"erf has no expression.*backend='torch'"):
+        solve_costate(asked, np.array([0.0]), backend="compiled")

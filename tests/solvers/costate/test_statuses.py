@@ -1,0 +1,257 @@
+"""A status claims no more than what holds: saddles, flat directions, kinks, bounds, constraints, overflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from hamiltonian_rl.envs.problems import problem
+from hamiltonian_rl.errors import SolverError
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
+
+Made = Callable[..., ControlProblem]
+
+
+def _nothing(s: torch.Tensor, a: torch.Tensor, k: int) -> torch.Tensor:
+    return s[..., 0] * 0.0
+
+
+def test_a_path_on_a_ridge_between_two_wells_is_stationary_and_no_optimum(backend: str, made: Made) -> None:
+    wells = made(
+        lambda s, a, k: s + a,
+        lambda s, a, k: -0.01 * a[..., 0] ** 2,
+        end=lambda s: -((s[..., 0] ** 2 - 1.0) ** 2),
+        horizon=3,
+    )
+    ridge = solve_costate(wells, np.array([0.0]), backend=backend)
+    assert ridge.status == [PathStatus.STATIONARY]
+    assert ridge.curvature[0] < 0.0
+    assert not ridge.converged[0]
+    with pytest.raises(SolverError, match="saddle"):
+        ridge.unwrap()
+    beside = solve_costate(wells, np.array([0.0]), initial_actions=np.full((3, 1), 1e-3), backend=backend)
+    assert beside.status == [PathStatus.LOCAL_OPTIMUM]
+    assert beside.value[0] > -0.01
+
+
+@pytest.mark.parametrize("q", [7.0, 7.2, 7.5, 7.7, 7.9])
+def test_a_saddle_that_a_shift_hides_is_no_optimum(backend: str, made: Made, q: float) -> None:
+    """Of ``-q u0² / 2 + 4 u0 u1 - u1²`` each action alone has a maximum, both together have none for q < 8.
+
+    A second, stiff and quartic, action makes the solver shift its model, and converge with the shift.
+    """
+    joint = made(
+        lambda s, a, k: torch.stack([a[..., 0], s[..., 1]], -1),
+        lambda s, a, k: (
+            -torch.where(torch.as_tensor(k) == 0, 0.5 * q, 1.0) * a[..., 0] ** 2
+            + 4.0 * s[..., 0] * a[..., 0]
+            - 1e6 * ((a[..., 1] - 1.0) ** 2 + (a[..., 1] - 1.0) ** 4)
+        ),
+        n=2,
+        m=2,
+        horizon=2,
+    )
+    solution = solve_costate(joint, np.zeros(2), backend=backend)
+    np.testing.assert_allclose(solution.trajectory.actions[0], [[0.0, 1.0], [0.0, 1.0]], atol=1e-9)
+    assert solution.status == [PathStatus.STATIONARY]
+    # Of -u1² + 4 u0 u1 the best is 4 u0²: the first pivot is q - 8.
+    assert solution.curvature[0] == pytest.approx(q - 8.0, abs=1e-6)
+
+
+def test_feedback_of_a_converged_path_is_not_that_of_a_shifted_model(backend: str, made: Made) -> None:
+    """From far away, where the reward is convex, the model is shifted; at the top the gain is Riccati's."""
+    bell = made(
+        lambda s, a, k: s + a, lambda s, a, k: -0.5 * a[..., 0] ** 2, end=lambda s: 5.0 * (-(s[..., 0] ** 2)).exp()
+    )
+    solution = solve_costate(bell, np.array([1.2]), initial_actions=np.array([[-0.1]]), backend=backend).unwrap()
+    last = solution.trajectory.states[0, 1, 0]
+    bend = 5.0 * (4.0 * last**2 - 2.0) * math.exp(-(last**2))
+    assert solution.feedback[0, 0, 0, 0] == pytest.approx(bend / (1.0 - bend), rel=1e-9)
+    assert solution.curvature[0] == pytest.approx(1.0 - bend, rel=1e-9)
+
+
+def test_a_flat_direction_is_stationary_and_no_strict_optimum(backend: str, made: Made) -> None:
+    idle = made(lambda s, a, k: s + 0.0 * a, _nothing, horizon=3)
+    assert solve_costate(idle, np.array([0.3]), backend=backend).status == [PathStatus.STATIONARY]
+    # Only the sum of two actions matters.
+    both = made(lambda s, a, k: s + a[..., :1] + a[..., 1:], _nothing, end=lambda s: -((s[..., 0] - 1.0) ** 2), m=2)
+    solution = solve_costate(both, np.array([0.0]), backend=backend)
+    assert solution.status[0] is not PathStatus.LOCAL_OPTIMUM
+    assert solution.value[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_least_value_in_the_middle_is_left_or_at_least_not_called_an_optimum(backend: str, made: Made) -> None:
+    convex = made(lambda s, a, k: s, lambda s, a, k: a[..., 0] ** 2, low=-1.0, high=1.0)
+    at_rest = solve_costate(convex, np.array([0.0]), backend=backend)
+    assert at_rest.status == [PathStatus.STATIONARY]
+    moved = solve_costate(convex, np.array([0.0]), initial_actions=np.array([[0.1]]), backend=backend)
+    assert moved.status == [PathStatus.LOCAL_OPTIMUM]
+    assert moved.value[0] == 1.0
+
+
+@pytest.mark.parametrize("m", [1, 2])
+def test_an_action_at_its_bound_without_a_slope_is_no_optimum(backend: str, made: Made, m: int) -> None:
+    """``Σ u²`` from u = 0 within [0, 1]: the slope is zero, and every step up is better."""
+    convex = made(lambda s, a, k: s, lambda s, a, k: (a**2).sum(-1), low=0.0, high=1.0, m=m)
+    held = solve_costate(convex, np.array([0.0]), barrier=False, backend=backend)
+    assert held.status == [PathStatus.STATIONARY]
+    assert held.curvature[0] <= 0.0
+    assert solve_costate(convex, np.array([0.0]), backend=backend).unwrap().value[0] == m
+
+
+def test_actions_that_lean_on_their_bounds_are_an_optimum(backend: str, made: Made) -> None:
+    linear = made(
+        lambda s, a, k: s, lambda s, a, k: a[..., 0] - (a[..., 1] - 0.3) ** 2, low=[0.0, 0.0], high=[1.0, 2.0], m=2
+    )
+    solution = solve_costate(linear, np.array([0.0]), backend=backend).unwrap()
+    np.testing.assert_allclose(solution.trajectory.actions[0, 0], [1.0, 0.3], atol=1e-8)
+    assert solution.curvature[0] == pytest.approx(2.0)
+    alone = made(lambda s, a, k: s, lambda s, a, k: a[..., 0], low=0.0, high=1.0, horizon=2)
+    assert solve_costate(alone, np.array([0.0]), backend=backend).unwrap().curvature[0] == math.inf
+
+
+def test_an_action_that_is_fixed_is_no_obstacle(backend: str, made: Made) -> None:
+    fixed = made(lambda s, a, k: s, lambda s, a, k: -((a - 0.5) ** 2).sum(-1), low=[0.2, -1.0], high=[0.2, 1.0], m=2)
+    solution = solve_costate(fixed, np.array([0.0]), backend=backend).unwrap()
+    np.testing.assert_allclose(solution.trajectory.actions[0, 0], [0.2, 0.5], atol=1e-8)
+
+
+def test_a_kink_where_no_gradient_vanishes_stagnates(backend: str, made: Made) -> None:
+    kink = made(lambda s, a, k: s + a, lambda s, a, k: -(a[..., 0] - 0.3).abs(), horizon=2)
+    solution = solve_costate(kink, np.array([0.0]), backend=backend)
+    assert solution.status == [PathStatus.STAGNATED]
+    np.testing.assert_allclose(solution.trajectory.actions, 0.3, atol=1e-6)
+
+
+def test_the_pendulum_on_its_velocity_limit_stagnates_short_of_a_claim() -> None:
+    solution = solve_costate(problem("Pendulum-v1"), np.array([0.5, 0.0]), horizon=50)
+    assert solution.status == [PathStatus.STAGNATED]
+    assert solution.residual[0] > 1e-4
+    assert np.abs(solution.trajectory.states[0, :, 1]).max() == 8.0
+
+
+@pytest.mark.parametrize(
+    ("reward", "start"),
+    [
+        pytest.param(lambda s, a, k: a[..., 0], 0.0, id="linear"),
+        pytest.param(lambda s, a, k: a[..., 0] ** 2, 0.5, id="convex"),
+        pytest.param(lambda s, a, k: a[..., 0].exp(), 0.0, id="exponential"),
+    ],
+)
+def test_a_return_without_bound_is_never_called_optimal(
+    backend: str, made: Made, reward: Callable[..., torch.Tensor], start: float
+) -> None:
+    unbounded = made(lambda s, a, k: s + a, reward, horizon=2)
+    solution = solve_costate(
+        unbounded, np.array([0.0]), initial_actions=np.full((2, 1), start), max_iterations=100, backend=backend
+    )
+    assert solution.status[0] in (PathStatus.MAX_ITERATIONS, PathStatus.STAGNATED)
+    assert solution.value[0] > 1e6
+
+
+@pytest.mark.parametrize(
+    "problem_of",
+    [
+        pytest.param(lambda made: made(lambda s, a, k: s * math.nan, lambda s, a, k: -(a[..., 0] ** 2)), id="dynamics"),
+        pytest.param(lambda made: made(lambda s, a, k: s, lambda s, a, k: a[..., 0].log()), id="reward"),
+        pytest.param(lambda made: made(lambda s, a, k: s, _nothing, end=lambda s: (s[..., 0] - 1.0).sqrt()), id="end"),
+        pytest.param(
+            lambda made: made(lambda s, a, k: 1e10 * (s + 1.0) ** 3, _nothing, horizon=20), id="growth without limit"
+        ),
+        pytest.param(
+            lambda made: made(lambda s, a, k: s, _nothing, terminal_constraints=lambda s: s * math.nan),
+            id="terminal constraint",
+        ),
+    ],
+)
+def test_a_first_path_that_is_not_finite_is_said_to_diverge(backend: str, made: Made, problem_of: Made) -> None:
+    solution = solve_costate(problem_of(made), np.array([0.0]), backend=backend)
+    assert solution.status == [PathStatus.DIVERGED]
+    with pytest.raises(SolverError, match="not finite"):
+        solution.unwrap()
+    assert solution.optima() == []
+
+
+def test_one_path_that_diverges_leaves_the_others_alone(backend: str, made: Made) -> None:
+    half = made(
+        lambda s, a, k: s + a, lambda s, a, k: (s[..., 0] + 1.0).log() - a[..., 0] ** 2, horizon=3, low=-0.2, high=5.0
+    )
+    states = np.array([[0.5], [-3.0], [0.1]])
+    together = solve_costate(half, states, backend=backend)
+    assert [status is PathStatus.DIVERGED for status in together.status] == [False, True, False]
+    for i in (0, 2):
+        alone = solve_costate(half, states[i], backend=backend).unwrap()
+        np.testing.assert_array_equal(alone.trajectory.actions[0], together.trajectory.actions[i])
+
+
+def test_a_slope_that_is_not_defined_at_the_start_is_never_an_optimum(backend: str, made: Made) -> None:
+    rooted = made(lambda s, a, k: s + a, lambda s, a, k: -(a[..., 0] ** 2).sqrt(), horizon=2)
+    solution = solve_costate(rooted, np.array([0.0]), backend=backend)
+    assert solution.status[0] in (PathStatus.STAGNATED, PathStatus.MAX_ITERATIONS)
+    elsewhere = solve_costate(rooted, np.array([0.0]), initial_actions=np.full((2, 1), 0.5), backend=backend)
+    assert elsewhere.status[0] is not PathStatus.LOCAL_OPTIMUM
+
+
+def test_an_end_out_of_reach_is_infeasible_by_what_is_missing(backend: str, made: Made) -> None:
+    far = made(
+        lambda s, a, k: s + a,
+        lambda s, a, k: -(a[..., 0] ** 2),
+        low=-1.0,
+        high=1.0,
+        horizon=2,
+        terminal_constraints=lambda s: s - 5.0,
+    )
+    solution = solve_costate(far, np.array([0.0]), backend=backend)
+    assert solution.status == [PathStatus.INFEASIBLE]
+    assert solution.violation[0] == pytest.approx(3.0)
+    with pytest.raises(SolverError, match="constraints are not met"):
+        solution.unwrap()
+
+
+def test_constraints_that_contradict_each_other_are_infeasible(backend: str, made: Made) -> None:
+    torn = made(
+        lambda s, a, k: s + a,
+        lambda s, a, k: -(a[..., 0] ** 2),
+        horizon=2,
+        constraints=lambda s, a, k: torch.stack([a[..., 0] - 1.0, 2.0 - a[..., 0]], -1),
+    )
+    solution = solve_costate(torn, np.array([0.0]), backend=backend)
+    assert solution.status == [PathStatus.INFEASIBLE]
+    assert solution.violation[0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_step_constraint_that_binds_has_its_multiplier(backend: str, made: Made) -> None:
+    """Maximise ``-(u - 3)²`` with ``u <= 1``: ν = 4."""
+    pressed = made(
+        lambda s, a, k: s, lambda s, a, k: -((a[..., 0] - 3.0) ** 2), constraints=lambda s, a, k: a[..., :1] - 1.0
+    )
+    solution = solve_costate(pressed, np.array([0.0]), backend=backend).unwrap()
+    assert solution.trajectory.actions[0, 0, 0] == pytest.approx(1.0, abs=1e-8)
+    assert solution.multipliers[0, 0, 0] == pytest.approx(4.0, abs=1e-6)
+    assert solution.certificate.stationarity[0] < 1e-7
+
+
+def test_used_up_iterations_are_said(backend: str) -> None:
+    swing = problem("hrl/CartPoleSwingUp-v0")
+    solution = solve_costate(swing, np.array([0.0, 0.0, 3.0, 0.0]), horizon=20, max_iterations=2, backend=backend)
+    assert solution.status == [PathStatus.MAX_ITERATIONS]
+    held = solve_costate(problem("hrl/DoubleIntegrator-v0"), np.array([-1.0, 0.0]), max_iterations=1, backend=backend)
+    assert held.status == [PathStatus.MAX_ITERATIONS]  # and not that no path could meet the constraints
+    assert held.violation[0] > 1e-3
+
+
+def test_a_path_of_no_steps_is_its_end(backend: str, made: Made) -> None:
+    end = made(lambda s, a, k: s + a, lambda s, a, k: a[..., 0], end=lambda s: -(s[..., 0] ** 2), horizon=3)
+    solution = solve_costate(end, np.array([[2.0], [1.0]]), horizon=0, backend=backend)
+    np.testing.assert_array_equal(solution.value, [-4.0, -1.0])
+    np.testing.assert_array_equal(solution.trajectory.costates[:, 0, 0], [-4.0, -2.0])
+    assert solution.trajectory.actions.shape == (2, 0, 1)
+    assert solution.feedback.shape == (2, 0, 1, 1)
+    assert solution.certificate.costate.max() == 0.0
+    missed = made(lambda s, a, k: s + a, _nothing, terminal_constraints=lambda s: s)
+    assert solve_costate(missed, np.array([2.0]), horizon=0, backend=backend).status == [PathStatus.INFEASIBLE]
