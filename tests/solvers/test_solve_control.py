@@ -1,0 +1,170 @@
+"""Both routes together: the grid finds where, the costates find exactly; what is real is told from estimates."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import hamiltonian_rl
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
+from hamiltonian_rl.solvers.solve_control import solve_control
+
+HANGING = np.array([np.pi, 0.0])
+BEST_KNOWN = -295.3012  # 256 energy-pump starts, and a 601 x 600 grid polished by another costate solver
+
+
+@pytest.fixture(scope="module")
+def swing_up():
+    return solve_control(hamiltonian_rl.problem("Pendulum-v1"), HANGING, points=(51, 51))
+
+
+def test_a_coarse_grid_polished_by_costates_swings_the_pendulum_up_as_well_as_anybody_did(swing_up):
+    assert swing_up.grid_path.returns[0] < -340.0  # the grid alone
+    assert swing_up.value[0] == pytest.approx(BEST_KNOWN, abs=1e-3)
+    assert swing_up.paths.status[0] is PathStatus.LOCAL_OPTIMUM
+    certificate = swing_up.paths.certificate
+    assert certificate.dynamics[0] < 1e-12
+    assert certificate.stationarity[0] < 1e-8
+    assert certificate.costate[0] < 1e-6
+
+
+def test_the_swing_up_earns_what_it_says_in_the_real_environment_by_its_feedback(swing_up):
+    path, gains = swing_up.paths.trajectory, swing_up.paths.feedback[0]
+    env = gym.make("Pendulum-v1")
+    env.reset(seed=0)
+    env.unwrapped.state = HANGING.copy()
+    total, over = 0.0, False
+    for action, state, gain in zip(path.actions[0], path.states[0], gains, strict=False):
+        apart = env.unwrapped.state - state
+        apart[0] = (apart[0] + np.pi) % (2 * np.pi) - np.pi
+        _, reward, _, over, _ = env.step(np.clip(action + gain @ apart, -2.0, 2.0))
+        total += reward
+    assert over
+    assert total == pytest.approx(path.value[0], abs=1e-3)
+
+
+def test_costates_are_the_gradient_of_the_value_that_neighbors_have():
+    # Not from hanging: there the reward has a kink, and the two sides' slopes differ by 4π.
+    pendulum, start, step = hamiltonian_rl.problem("Pendulum-v1"), np.array([2.0, -1.0]), 1e-4
+    found = solve_control(pendulum, start, points=(51, 51))
+    path, gains = found.paths.trajectory, found.paths.feedback[0]
+
+    def along(states, k):
+        return path.actions[0, k] + (states - path.states[0, k]) @ gains[k].T
+
+    around = start + step * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    values = solve_costate(pendulum, around, initial_actions=along, barrier=False).value
+    slopes = np.array([values[0] - values[1], values[2] - values[3]]) / (2 * step)
+    np.testing.assert_allclose(path.costates[0, 0], slopes, rtol=1e-4)
+
+
+def test_naive_starts_alone_stay_in_a_worse_optimum(swing_up):
+    pendulum = hamiltonian_rl.problem("Pendulum-v1")
+    alone = solve_control(pendulum, HANGING, route="hamiltonian")
+    assert alone.grid is None
+    assert np.isnan(alone.grid_value[0])
+    assert alone.value[0] < swing_up.value[0] - 10.0
+
+
+def test_costates_and_grid_agree_where_the_value_is_smooth():
+    growth = hamiltonian_rl.problem("hrl/BrockMirman-v0")
+    both = solve_control(growth, np.array([[0.1], [0.2], [0.3]]), horizon=30)
+    np.testing.assert_allclose(both.grid_value, both.paths.value, atol=1e-3)
+    np.testing.assert_allclose(
+        both.grid.gradient_at(both.initial_states), both.paths.trajectory.costates[:, 0], rtol=0.05
+    )
+    assert (both.value >= both.grid_path.returns).all()
+
+
+def test_discrete_actions_leave_the_grid_alone_and_say_so():
+    car = hamiltonian_rl.problem("MountainCar-v0")
+    found = solve_control(car, np.array([-0.5, 0.0]), points=(41, 41))
+    assert found.paths is None
+    assert "discrete" in found.left_out
+    assert found.value[0] == found.grid_path.returns[0]
+    with pytest.raises(UsageError, match="discrete"):
+        solve_control(car, np.array([-0.5, 0.0]), route="hamiltonian")
+
+
+class Goal(ControlProblem):
+    """Walk right by at most one a step; arriving at 2 pays 10 and ends the episode."""
+
+    state_space = gym.spaces.Box(-5.0, 5.0, (1,), np.float64)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
+    horizon = 8
+
+    def dynamics(self, state, action, step):
+        return state + action
+
+    def reward(self, state, action, step):
+        return 10.0 * self.terminated(state + action) - 0.1 * action[..., 0] ** 2
+
+    def terminated(self, state):
+        return state[..., 0] >= 2.0
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_a_reward_for_arriving_is_paid_once(backend):
+    found = solve_costate(Goal(), np.array([0.0]), initial_actions=np.ones((8, 1)), backend=backend)
+    assert 9.0 < found.value[0] <= 10.0  # and not 10 for each of six steps beyond the goal
+    arrived = int(np.argmax(found.trajectory.states[0, :, 0] >= 2.0))
+    assert (found.trajectory.states[0, arrived:] == found.trajectory.states[0, arrived]).all()
+    assert (found.trajectory.rewards[0, arrived:] == 0.0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"route": "scenic"}, "no route"),
+        ({"points": (5,)}, "points"),
+        ({"horizon": -1}, "horizon"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        solve_control(hamiltonian_rl.problem("Pendulum-v1"), HANGING, **arguments)
+
+
+def test_six_coordinates_are_left_to_the_costates():
+    found = solve_control(hamiltonian_rl.problem("hrl/Quadrotor-v0"), np.array([3.0, -2.0, 0, 0, 0, 0]), horizon=20)
+    assert found.grid is None
+    assert "6 coordinates" in found.left_out
+
+
+def test_kernels_are_compiled_anew_when_a_number_of_the_problem_changes():
+    heavy = hamiltonian_rl.problem("hrl/Quadrotor-v0", mass=1.3)
+    light = hamiltonian_rl.problem("hrl/Quadrotor-v0")
+    state = np.array([1.0, 0, 0, 0, 0, 0])
+    first = solve_costate(light, state, horizon=10).value[0]
+    assert solve_costate(heavy, state, horizon=10).value[0] != first
+    light.mass = 1.3  # the same object
+    assert solve_costate(light, state, horizon=10).value[0] == solve_costate(heavy, state, horizon=10).value[0]
+
+
+STRENGTH = 1.0
+
+
+class Pull(ControlProblem):
+    """Its reward reads a global of this module, which no fingerprint of the object can see."""
+
+    state_space = gym.spaces.Box(-5.0, 5.0, (1,), np.float64)
+    action_space = gym.spaces.Box(-3.0, 3.0, (1,), np.float64)
+    horizon = 1
+
+    def dynamics(self, state, action, step):
+        return state + action
+
+    def reward(self, state, action, step):
+        return -STRENGTH * (action[..., 0] - 1.0) ** 2 - state[..., 0] * 0.0
+
+    def terminal_reward(self, state):
+        return -torch.square(state[..., 0])
+
+
+def test_a_global_that_changed_is_noticed(monkeypatch):
+    for strength in (1.0, 3.0):
+        monkeypatch.setitem(globals(), "STRENGTH", strength)
+        found = solve_costate(Pull(), np.array([0.0]), backend="compiled")
+        assert found.trajectory.actions[0, 0, 0] == pytest.approx(strength / (strength + 1.0), abs=1e-9)
