@@ -170,10 +170,14 @@ def solve(
     env: Annotated[str, typer.Option(metavar="ID", help="Environment with a table of transitions: FrozenLake-v1 ...")],
     env_settings: EnvSettings = None,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="Solver; a wrong name lists them. auto: the one that suits.")
+        str, typer.Option(metavar="NAME", help="Solver, of those above; auto: the one that suits.")
     ] = "auto",
     horizon: Annotated[
-        str, typer.Option(metavar="auto|none|N", help="Steps after which an episode ends; auto: the environment's.")
+        str,
+        typer.Option(
+            metavar="auto|none|N",
+            help="Steps after which an episode is cut off, which the optimum depends on; auto: the environment's.",
+        ),
     ] = "auto",
     discount: Annotated[float, typer.Option(metavar="G", help="Discount; Gymnasium's returns have none.")] = 1.0,
     tol: Annotated[float, typer.Option(metavar="X", help="Largest distance of the certified bounds.")] = 1e-8,
@@ -181,8 +185,20 @@ def solve(
 ) -> None:
     """Compute the optimum of an environment, with bounds that certify it: what no agent can pass.
 
+    \b
+    Methods, where there is a horizon:
+      backward-induction, costate-sweep
+    without one, at discount 1:
+      undiscounted
+    without one, at a discount below 1:
+      value-iteration, gauss-seidel, policy-iteration,
+      modified-policy-iteration, inexact-policy-iteration,
+      linear-program, costate-sweep, work-list (where nothing is random)
+    for the largest mean reward a step, of episodes one after the other:
+      average-reward
+
     Ctrl-C prints the bounds reached by then.
-    """
+    """  # noqa: D301, for \b is Click's sign to leave line breaks as they are
     with _told_in_options():
         _solve(env, env_settings, method, _horizon(horizon), discount, tol, run_dir)
 
@@ -208,7 +224,8 @@ def _solve(
             optimum = solve_env(env, env_settings=env_chosen, **wanted, progress=show)
         _print_table(f"Optimum of {env}", {name: in_options(text) for name, text in optimum_rows(optimum).items()})
         if (drawing := optimum.drawing()) is not None:
-            _say(f"Optimal policy{' of the first step' if optimum.mdp.horizon else ''}:\n{drawing}")
+            step = " of the first step" if optimum.mdp.horizon else ""
+            _say(f"Optimal policy{step} (where actions tie, one of them):\n{drawing}")
         keep_optimum(optimum, folder)
     _say(
         f"The run lies in   {folder.path}\n"
