@@ -175,10 +175,14 @@ def solve(
     ],
     env_settings: EnvSettings = None,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="Solver; a wrong name lists them. auto: the one that suits.")
+        str, typer.Option(metavar="NAME", help="Solver, of those above; auto: the one that suits.")
     ] = "auto",
     horizon: Annotated[
-        str, typer.Option(metavar="auto|none|N", help="Steps after which an episode ends; auto: the environment's.")
+        str,
+        typer.Option(
+            metavar="auto|none|N",
+            help="Steps after which an episode is cut off, which the optimum depends on; auto: the environment's.",
+        ),
     ] = "auto",
     discount: Annotated[
         float | None, typer.Option(metavar="G", help="Discount; Gymnasium's returns have none.", show_default="1")
@@ -204,8 +208,20 @@ def solve(
     that suits or is named. Of one with a control problem behind it, an optimal path from one state by costates
     (Pontryagin) beside the value on a grid (Bellman): --route, --state, --points.
 
+    \b
+    Methods, where there is a horizon:
+      backward-induction, costate-sweep
+    without one, at discount 1:
+      undiscounted
+    without one, at a discount below 1:
+      value-iteration, gauss-seidel, policy-iteration,
+      modified-policy-iteration, inexact-policy-iteration,
+      linear-program, costate-sweep, work-list (where nothing is random)
+    for the largest mean reward a step, of episodes one after the other:
+      average-reward
+
     Ctrl-C prints the bounds reached by then.
-    """
+    """  # noqa: D301, for \b is Click's sign to leave line breaks as they are
     from hamiltonian_rl.control_solving import has_problem
 
     control = {"--route": route, "--state": state, "--points": points}
@@ -274,7 +290,8 @@ def _solve(
             optimum = solve_env(env, env_settings=env_chosen, **wanted, progress=show)
         _print_table(f"Optimum of {env}", {name: in_options(text) for name, text in optimum_rows(optimum).items()})
         if (drawing := optimum.drawing()) is not None:
-            _say(f"Optimal policy{' of the first step' if optimum.mdp.horizon else ''}:\n{drawing}")
+            step = " of the first step" if optimum.mdp.horizon else ""
+            _say(f"Optimal policy{step} (where actions tie, one of them):\n{drawing}")
         keep_optimum(optimum, folder)
     _say(
         f"The run lies in   {folder.path}\n"

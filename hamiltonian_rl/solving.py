@@ -16,7 +16,7 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.files import atomic_write
 from hamiltonian_rl.problems import MDP, restarted
 from hamiltonian_rl.solution import Solution
-from hamiltonian_rl.solvers import solve
+from hamiltonian_rl.solvers import choose_method, solve
 from hamiltonian_rl.tracking.run_folder import RunFolder
 
 NO_ARROW = "·"
@@ -31,10 +31,12 @@ class Optimum:
         env_id: The environment.
         env_settings: Its keyword arguments.
         mdp: Its model.
+        method: Name of the method, as `solve` takes it.
         solution: Values, bounds and policy.
         tol: Distance of the bounds that was asked for.
         seconds: Seconds that the solver took.
         threshold: Return at which Gymnasium calls the environment solved, or None.
+        limit: Steps after which Gymnasium cuts an episode off, or None.
         shape: Rows and columns, where the states are cells of a map.
         letters: A letter a cell, where the map has them; shape ``(S,)``.
     """
@@ -42,10 +44,12 @@ class Optimum:
     env_id: str
     env_settings: dict[str, Any]
     mdp: MDP
+    method: str
     solution: Solution
     tol: float
     seconds: float
     threshold: float | None
+    limit: int | None
     shape: tuple[int, int] | None
     letters: np.ndarray | None
 
@@ -71,16 +75,16 @@ class Optimum:
         return policy[0] if policy.ndim == 2 else policy
 
     def arrows(self) -> np.ndarray | None:
-        """Return one sign a state, shape ``(S,)``: where the optimal action leads on a map; None without a map."""
+        """Return one sign a state, shape ``(S,)``: where the optimal action leads on a map; None without a map.
+
+        Where no episode takes an action (holes, goals, cells out of reach) stands the letter of the map, or a dot.
+        """
         if self.shape is None:
             return None
         directions = _directions(self.mdp, self.shape)
         signs = np.array([directions.get(int(action), NO_ARROW) for action in self.first_policy])
-        over = ~(self.mdp.row_sums > 0).any(axis=1)  # terminal
-        if self.what == "gain":
-            over = ~self.mdp.reachable  # from an end the next episode begins at once
         letters = np.full(len(signs), NO_ARROW) if self.letters is None else self.letters
-        return np.where(over, letters, signs)
+        return np.where(self.mdp.reachable, signs, letters)
 
     def drawing(self) -> str | None:
         """Return the policy as a map of arrows, None where the states are no map."""
@@ -119,13 +123,15 @@ def solve_env(
     try:
         mdp = _model(env, method, discount, horizon)
         threshold = env.spec.reward_threshold if env.spec is not None else None
+        limit = env.spec.max_episode_steps if env.spec is not None else None
         shape, letters = _map_of(env.unwrapped, mdp.n_states)
     finally:
         close_env(env)
     started = time.perf_counter()
     solution = solve(mdp, method=method, tol=tol, progress=progress)
     seconds = time.perf_counter() - started
-    return Optimum(env_id, env_settings or {}, mdp, solution, tol, seconds, threshold, shape, letters)
+    named = choose_method(mdp)[0] if method == "auto" else method
+    return Optimum(env_id, env_settings or {}, mdp, named, solution, tol, seconds, threshold, limit, shape, letters)
 
 
 def _model(env: Any, method: str, discount: float, horizon: str | int | None) -> MDP:
@@ -143,8 +149,8 @@ def optimum_rows(optimum: Optimum) -> dict[str, str]:
     solution, mdp = optimum.solution, optimum.mdp
     lower, value, upper = optimum.start_bounds
     unreached = int((~mdp.reachable).sum())
-    states = f"{mdp.n_states:,} states" + (f" ({unreached:,} never reached)" if unreached else "")
-    limit = "no limit" if mdp.horizon is None else f"at most {mdp.horizon} steps"
+    states = f"{mdp.n_states:,} states" + (f" ({unreached:,} of them never acted in)" if unreached else "")
+    limit = _limit(mdp.horizon)
     answer = {"Optimal mean return from the start": f"{value:.6f} (discount {mdp.discount:g}, {limit})"}
     if optimum.what == "gain":
         answer = {"Largest mean reward a step": f"{value:.6f} (in the long run; episodes one after the other, uncut)"}
@@ -163,6 +169,13 @@ def optimum_rows(optimum: Optimum) -> dict[str, str]:
     }
 
 
+def _limit(horizon: int | None) -> str:
+    """Say after how many steps an episode is cut off."""
+    if horizon is None:
+        return "no limit"
+    return f"at most {horizon} step{'s' if horizon > 1 else ''}"
+
+
 def threshold_sentence(optimum: Optimum) -> str:
     """Say whether an agent can reach the environment's registered threshold at all."""
     lower, value, upper = optimum.start_bounds
@@ -173,6 +186,10 @@ def threshold_sentence(optimum: Optimum) -> str:
         return f"{threshold:g}, of returns; this optimum is a mean reward a step"
     if optimum.mdp.discount < 1.0:
         return f"{threshold:g}, of returns without discount; this optimum has discount {optimum.mdp.discount:g}"
+    if optimum.mdp.horizon != optimum.limit:
+        return (
+            f"{threshold:g}, of episodes with {_limit(optimum.limit)}; this optimum has {_limit(optimum.mdp.horizon)}"
+        )
     if upper < threshold:
         return f"{threshold:g} is above the optimum {value:.4f}: no agent can reach it"
     if lower >= threshold:
@@ -209,7 +226,7 @@ def keep_optimum(optimum: Optimum, folder: RunFolder) -> None:
         {
             "env": optimum.env_id,
             "env_settings": optimum.env_settings,
-            "method": solution.method,
+            "method": optimum.method,  # as --method takes it
             "horizon": "none" if mdp.horizon is None else mdp.horizon,
             "discount": mdp.discount,
             "tol": optimum.tol,

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +13,7 @@ from hamiltonian_rl import cli
 from hamiltonian_rl.advice import in_options
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Status
+from hamiltonian_rl.solvers import METHODS
 from hamiltonian_rl.solving import _directions, solve_env, threshold_sentence
 
 
@@ -29,7 +31,7 @@ def test_arrows_are_the_directions_that_gymnasium_documents(env_id, shape, meani
 def test_arrows_lead_along_the_cliff():
     drawing = solve_env("CliffWalking-v1", discount=0.9).drawing().split("\n")
     assert drawing[2] == " ".join("→" * 11 + "↓")  # the row above the cliff, to its end and down
-    assert drawing[3].startswith("↑")
+    assert drawing[3] == "↑" + " ·" * 11  # from the start up; nobody acts on the cliff, nor at the goal
 
 
 def test_unreachable_threshold_is_called_that():
@@ -37,6 +39,15 @@ def test_unreachable_threshold_is_called_that():
     assert threshold_sentence(optimum) == "0.7 is above the optimum 0.6407: no agent can reach it"
     assert "can be reached" in threshold_sentence(solve_env("FrozenLake-v1"))
     assert "discount 0.9" in threshold_sentence(solve_env("FrozenLake-v1", discount=0.9))
+
+
+@pytest.mark.parametrize(("horizon", "words"), [(None, "this optimum has no limit"), (1, "at most 1 step")])
+def test_threshold_is_not_judged_by_the_optimum_of_another_time_limit(horizon, words):
+    """Without a limit 8x8 can be crossed with more than 0.7, though in Gymnasium's 100 steps it cannot."""
+    optimum = solve_env("FrozenLake-v1", env_settings={"map_name": "8x8"}, horizon=horizon)
+    assert (sentence := threshold_sentence(optimum)).endswith(words)
+    assert "0.7, of episodes with at most 100 steps" in sentence
+    assert "reach" not in sentence
 
 
 def test_following_the_drawn_policy_earns_the_optimum():
@@ -91,6 +102,21 @@ def test_bounds_that_stay_apart_fail_the_command_in_a_sentence(hrl, tmp_path):
     outcome = hrl("solve", "--env", "FrozenLake-v1", "--tol", "1e-300", "--run-dir", tmp_path)
     assert outcome.code == 1
     assert "Not converged" in outcome.out
+
+
+def test_help_of_solve_names_every_method(hrl):
+    words = hrl("solve", "--help").out.replace(",", " ").replace(".", " ").split()
+    assert set(METHODS) <= set(words)
+
+
+@pytest.mark.parametrize("method", ["auto", "gauss-seidel", "linear-program"])
+def test_kept_method_is_one_that_solve_takes(hrl, tmp_path, method):
+    limit = ("--horizon", "none", "--discount", "0.9", "--run-dir", tmp_path)
+    assert hrl("solve", "--env", "FrozenLake-v1", "--method", method, *limit).code == 0
+    (config,) = tmp_path.glob("FrozenLake-v1/optimum/0-*/config.toml")
+    kept = tomllib.loads(config.read_text())["method"]
+    assert kept in METHODS
+    assert method in ("auto", kept)
 
 
 def test_solve_names_its_methods_when_one_is_unknown(hrl, tmp_path):

@@ -71,12 +71,13 @@ def check_last_rewards(last: np.ndarray, rewards: np.ndarray) -> None:
         )
 
 
-def check_full_rows(matrix: sparse.csr_array, n_actions: int) -> None:
-    """Check that the rows of a user's table are distributions."""
+def check_full_rows(matrix: sparse.csr_array, rewards: np.ndarray) -> None:
+    """Check that the rows of a user's table are distributions; that of an action not available may be empty."""
     totals = row_sums(matrix.indptr, matrix.data)
-    if (bad := ~(np.abs(totals - 1.0) <= SUM_TOLERANCE)).any():
-        row = int(bad.argmax())
-        raise row_error(*divmod(row, n_actions), f"sums to {totals[row]:.12g}", "expected 1")
+    empty = (rewards.ravel() == -np.inf) & (totals == 0.0)
+    if (bad := ~((np.abs(totals - 1.0) <= SUM_TOLERANCE) | empty)).any():
+        state, action = np.argwhere(bad.reshape(rewards.shape))[0]
+        raise row_error(state, action, f"sums to {totals[bad][0]:.12g}", "expected 1")
 
 
 def check_successors(successors: np.ndarray, rows: np.ndarray, n_states: int, n_actions: int) -> None:

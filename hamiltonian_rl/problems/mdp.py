@@ -19,6 +19,7 @@ from scipy import sparse
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.checks import (
     SUM_TOLERANCE,
+    check_full_rows,
     check_horizon,
     check_last_rewards,
     check_tables,
@@ -187,17 +188,19 @@ class MDP:
             transitions: ``P(s' | s, a)`` as an array ``(S, A, S)``, or as a list of A sparse ``(S, S)``
                 matrices; or an integer table ``(S, A)`` of successors, -1 where the episode ends.
             rewards: ``(S, A)``, or ``(S,)`` for every action, or of the shape of ``transitions`` for
-                rewards that depend on the successor. -inf: the action is not available.
+                rewards that depend on the successor. -inf: the action is not available, and its row may be empty.
             discount: ``γ``.
             terminal: States where the episode is over, boolean ``(S,)``. Their value is zero.
             initial: Distribution of the first state, shape ``(S,)``; uniform unless given.
             horizon: Steps after which an episode is cut off.
         """
-        matrix, n_states = as_matrix(transitions)
+        matrix, n_states, may_end = as_matrix(transitions)
         if n_states == 0 or matrix.shape[0] == 0:
             raise UsageError(f"`transitions` has {n_states} states and no rows; expected at least one of each.")
         n_actions = matrix.shape[0] // n_states
         expected = expected_rewards(rewards, matrix, n_states, n_actions)
+        if not may_end:
+            check_full_rows(matrix, expected)
         if terminal is not None:
             expected = end_at(terminal, matrix, expected)
         matrix.eliminate_zeros()

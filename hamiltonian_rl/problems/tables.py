@@ -12,7 +12,6 @@ from scipy import sparse
 from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems.checks import (
     SUM_TOLERANCE,
-    check_full_rows,
     check_successors,
     row_error,
     state_vector,
@@ -22,8 +21,11 @@ from hamiltonian_rl.problems.rows import row_sums
 Outcome = tuple[float, int, float, bool]  # Gymnasium's (probability, next state, reward, terminated)
 
 
-def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int]:
-    """Return the rows of all states and actions as one sparse matrix, and the number of states."""
+def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int, bool]:
+    """Return the rows of all states and actions as one sparse matrix, the number of states, and whether rows may end.
+
+    Rows of a table of successors may be empty, where the episode ends; those of probabilities are distributions.
+    """
     if isinstance(transitions, Sequence) and transitions and sparse.issparse(transitions[0]):
         return _stacked(transitions)
     try:
@@ -38,7 +40,7 @@ def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int]:
         check_successors(successors[goes_on], rows[goes_on], n_states, n_actions)
         ones = np.ones(int(goes_on.sum()))
         first = np.concatenate([[0], np.cumsum(goes_on)])
-        return sparse.csr_array((ones, successors[goes_on], first), shape=(table.size, n_states)), n_states
+        return sparse.csr_array((ones, successors[goes_on], first), shape=(table.size, n_states)), n_states, True
     if table.ndim != 3 or table.shape[0] != table.shape[2] or table.dtype.kind not in "iufb":
         raise UsageError(
             f"`transitions` has shape {table.shape} and type {table.dtype}; expected probabilities (S, A, S), a list "
@@ -46,11 +48,10 @@ def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int]:
         )
     n_states, n_actions, _ = table.shape
     matrix = sparse.csr_array(table.reshape(n_states * n_actions, n_states).astype(float))
-    check_full_rows(matrix, n_actions)
-    return matrix, n_states
+    return matrix, n_states, False
 
 
-def _stacked(matrices: Sequence[Any]) -> tuple[sparse.csr_array, int]:
+def _stacked(matrices: Sequence[Any]) -> tuple[sparse.csr_array, int, bool]:
     """Interleave the rows of A sparse (S, S) matrices."""
     n_actions, n_states = len(matrices), matrices[0].shape[0]
     for action, matrix in enumerate(matrices):
@@ -60,9 +61,7 @@ def _stacked(matrices: Sequence[Any]) -> tuple[sparse.csr_array, int]:
     tall = sparse.csr_array(sparse.vstack(matrices, format="csr"), dtype=float)
     tall.sum_duplicates()
     order = np.arange(n_states * n_actions).reshape(n_actions, n_states).T.ravel()
-    stacked = sparse.csr_array(tall[order])
-    check_full_rows(stacked, n_actions)
-    return stacked, n_states
+    return sparse.csr_array(tall[order]), n_states, False
 
 
 def expected_rewards(rewards: Any, matrix: sparse.csr_array, n_states: int, n_actions: int) -> np.ndarray:

@@ -52,6 +52,17 @@ def test_dense_sparse_and_function_state_the_same_process():
     np.testing.assert_array_equal(dense(from_dense), table)
 
 
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_action_that_is_not_available_needs_no_row(form):
+    """Puterman (2005), section 3.1, whose second state has one action: V* = (-60/7, -20)."""
+    table = np.array([[[0.5, 0.5], [0.0, 1.0]], [[0.0, 1.0], [0.0, 0.0]]])
+    rows = table if form == "dense" else [sparse.csr_array(table[:, action]) for action in range(2)]
+    mdp = MDP.from_arrays(rows, [[5.0, 10.0], [-1.0, -np.inf]], 0.95)
+    np.testing.assert_allclose(solve(mdp, tol=1e-9).unwrap().value, [-60 / 7, -20.0], rtol=0, atol=1e-9)
+    with pytest.raises(UsageError, match=r"Row \(s=1, a=1\) of `transitions` sums to 0; expected 1"):
+        MDP.from_arrays(rows, [[5.0, 10.0], [-1.0, 0.0]], 0.95)
+
+
 def test_rewards_that_depend_on_the_successor_are_averaged():
     table = np.array([[[0.25, 0.75]], [[0.5, 0.5]]])
     by_successor = np.array([[[4.0, 8.0]], [[1.0, 3.0]]])
