@@ -40,7 +40,8 @@ def costate_sweep(
         progress: Called after each sweep with their number and the distance of the bounds.
 
     Returns:
-        The solution; its value is the costate. Shapes as in `backward_induction` or `value_iteration`.
+        The solution; its value is the costate. Without a horizon its bounds, and the policy that earns the lower one,
+        are Bellman's certificate of it. Shapes as in `backward_induction` or `value_iteration`.
 
     Raises:
         UsageError: If the MDP has neither a horizon nor a discount, or an argument is wrong.
