@@ -1,5 +1,6 @@
 """`hrl solve` says what no agent can pass, draws it, and keeps it."""
 
+import contextlib
 import json
 import re
 import tomllib
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hamiltonian_rl import cli
+from hamiltonian_rl import solve_command
 from hamiltonian_rl.advice import in_options
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Status
@@ -270,7 +271,7 @@ def test_ctrl_c_prints_the_bounds_that_hold_and_exits_with_130(calls, arguments,
         if len(seen) == calls:
             raise KeyboardInterrupt  # as Python does on Ctrl-C
 
-    monkeypatch.setattr(cli, "_sweeps_shown", lambda: cli.contextlib.nullcontext(progress))
+    monkeypatch.setattr(solve_command, "_sweeps_shown", lambda: contextlib.nullcontext(progress))
     outcome = hrl("solve", *arguments, "--run-dir", tmp_path)
     assert outcome.code == 130
     assert outcome.err == "hrl: interrupted; the bounds above hold.\n"

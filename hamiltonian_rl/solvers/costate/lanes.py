@@ -9,7 +9,6 @@ Notation as in `kernels`; arrays end with the lanes, ``(..., LANES)``.
 
 from __future__ import annotations
 
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +19,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from hamiltonian_rl.solvers.costate.lane_arrays import Batch as Batch
+from hamiltonian_rl.solvers.costate.lane_arrays import Problem, new_lanes
+from hamiltonian_rl.solvers.costate.lane_arrays import Result as Result
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.tracing.vector_code import LANES, Library
 
@@ -31,16 +33,6 @@ TRIALS = 8
 FIRST_SHIFT, LEAST_SHIFT = 1e-6, 1e-7
 LARGEST_FIRST_SHIFT = 1e6
 SMALL_GAIN, PATIENCE = 1e-9, 30  # relative gain that counts as none, and how many such in a row end the ascent
-
-Problem = namedtuple("Problem", "backward forward terminal discount low high settings")
-Batch = namedtuple("Batch", "initial path guess weights end_weights penalty")
-Result = namedtuple("Result", "states actions rewards costates feedback curvature value residual iterations code")
-Lanes = namedtuple(
-    "Lanes",
-    "states actions d K below above curvature new_states new_actions new_below new_above rewards new_rewards costates "
-    "weights end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step "
-    "sums trial before stalled iteration owner fresh follow waiting",
-)
 
 
 @intrinsic
@@ -419,7 +411,7 @@ def solve_lanes(
     constraints, ends = batch.weights.shape[2], batch.end_weights.shape[1]
 
     def work(part: slice) -> None:
-        lanes = _new_lanes(horizon, n, m, constraints, ends)
+        lanes = new_lanes(horizon, n, m, constraints, ends)
         _run(problem, Batch(*(x[part] for x in batch)), lanes, Result(*(x[part] for x in result)))
 
     threads = min(settings.threads, -(-count // LANES))
@@ -431,51 +423,3 @@ def solve_lanes(
         with ThreadPoolExecutor(len(parts)) as pool:
             list(pool.map(work, parts))
     return result
-
-
-def _new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any:
-    def zeros(*shape: int) -> np.ndarray:
-        return np.zeros((*shape, LANES))
-
-    return Lanes(
-        states=zeros(horizon + 1, n),
-        actions=zeros(horizon, m),
-        d=zeros(horizon, m),
-        K=zeros(horizon, m * n),
-        below=zeros(horizon, m),
-        above=zeros(horizon, m),
-        curvature=zeros(horizon, m * (m + 1) // 2),
-        new_states=zeros(horizon + 1, n),
-        new_actions=zeros(horizon, m),
-        new_below=zeros(horizon, m),
-        new_above=zeros(horizon, m),
-        rewards=zeros(horizon, 1),
-        new_rewards=zeros(horizon, 1),
-        costates=zeros(horizon + 1, n),
-        weights=zeros(horizon, constraints),
-        end_weights=zeros(ends),
-        penalty=zeros(),
-        l=zeros(n),
-        P=zeros(n * (n + 1) // 2),
-        p=zeros(n),
-        bent=np.zeros(LANES, np.bool_),
-        far_state=zeros(n),
-        far_slope=zeros(n),
-        far_P=zeros(n * (n + 1) // 2),
-        value=zeros(),
-        terminal=zeros(1),
-        barrier=zeros(),
-        shift=zeros(),
-        growth=zeros() + 1.0,
-        size=zeros(),
-        step=zeros(1),
-        sums=zeros(4),
-        trial=zeros(2),
-        before=zeros(),
-        stalled=np.zeros(LANES, np.int64),
-        iteration=np.zeros(LANES, np.int64),
-        owner=np.full(LANES, -1),
-        fresh=np.zeros(LANES, np.bool_),
-        follow=np.zeros(LANES, np.bool_),
-        waiting=np.zeros(LANES, np.bool_),
-    )

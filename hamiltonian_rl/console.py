@@ -1,0 +1,56 @@
+"""What the commands of `hrl` print, and the options that they share."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUNS = Path("runs")
+EnvSettings = Annotated[
+    list[str] | None, typer.Option("--env-set", metavar="KEY=VALUE", help="Argument of the environment, repeatable.")
+]
+
+
+class Interrupted(Exception):
+    """Ctrl-C, where there is something to say of it."""
+
+
+def say(text: str) -> None:
+    """Print lines; on a terminal broken between words, so that paths and numbers stay whole."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        wrap = functools.partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+        text = "\n".join(wrap(line) if len(line) > width else line for line in text.splitlines())
+    print(text, flush=True)
+
+
+def print_table(title: str, rows: dict[str, str]) -> None:
+    """Print a table of two columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def print_rows(title: str, rows: list[dict[str, str]]) -> None:
+    """Print a table with the columns that the rows name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{title} ({len(rows)})", title_justify="left")
+    for index, name in enumerate(rows[0]):
+        table.add_column(name, overflow="fold", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*row.values())
+    Console(highlight=False).print(table)
