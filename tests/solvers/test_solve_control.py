@@ -143,7 +143,7 @@ def test_kernels_are_compiled_anew_when_a_number_of_the_problem_changes():
     assert solve_costate(light, state, horizon=10).value[0] == solve_costate(heavy, state, horizon=10).value[0]
 
 
-STRENGTH = 1.0
+STRENGTH = END = 1.0
 
 
 class Pull(ControlProblem):
@@ -160,11 +160,12 @@ class Pull(ControlProblem):
         return -STRENGTH * (action[..., 0] - 1.0) ** 2 - state[..., 0] * 0.0
 
     def terminal_reward(self, state):
-        return -torch.square(state[..., 0])
+        return -END * torch.square(state[..., 0])
 
 
-def test_a_global_that_changed_is_noticed(monkeypatch):
+@pytest.mark.parametrize("name", ["STRENGTH", "END"])
+def test_a_global_that_changed_is_noticed(name, monkeypatch):
     for strength in (1.0, 3.0):
-        monkeypatch.setitem(globals(), "STRENGTH", strength)
+        monkeypatch.setitem(globals(), name, strength)
         found = solve_costate(Pull(), np.array([0.0]), backend="compiled")
-        assert found.trajectory.actions[0, 0, 0] == pytest.approx(strength / (strength + 1.0), abs=1e-9)
+        assert found.trajectory.actions[0, 0, 0] == pytest.approx(STRENGTH / (STRENGTH + END), abs=1e-9)

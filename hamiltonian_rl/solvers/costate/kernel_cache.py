@@ -88,6 +88,11 @@ def _still_true(library: Library, problem: ControlProblem) -> bool:
             torch.ones(1, constraints, dtype=torch.float64),
             torch.ones(1, dtype=torch.float64),
         )
-    want = np.append(next_state[0].numpy(), reward.numpy())
-    got = np.append(made[1][:, 0], made[4][0, 0])
+        ends = augmented.end_sizes[2]
+        end = augmented.end(
+            torch.as_tensor(state[None]), torch.ones(1, ends, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        )
+    terminal = [np.repeat(block[:, None], LANES, axis=1) for block in (state, np.ones(ends), np.ones(1))]
+    want = np.concatenate([next_state[0].numpy(), reward.numpy(), end.numpy()])
+    got = np.concatenate([made[1][:, 0], made[4][0, :1], library("terminal", terminal)[0][0, :1]])
     return bool(np.allclose(got, want, rtol=1e-9, atol=1e-12, equal_nan=True))
