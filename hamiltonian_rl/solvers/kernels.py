@@ -120,6 +120,25 @@ def _row_value(first, z, p, v, row, branching):  # type: ignore[no-untyped-def]
     return total
 
 
+@compiled
+def predecessors(first, z, n_actions, into, sources):  # type: ignore[no-untyped-def]
+    """Fill in the predecessors of each state s, ``sources[into[s] : into[s + 1]]``, from ``into`` all zero."""
+    for j in range(len(z)):
+        into[np.uint32(z[j])] += 1
+    total = 0
+    for s in range(len(into)):
+        total += into[s]
+        into[s] = total
+    j, states = np.uint64(len(z)), len(into) - 1
+    for s in range(states - 1, -1, -1):  # from behind: each list is filled from its end
+        begin = np.uint64(first[np.uint64(s * n_actions)])
+        while j > begin:
+            j -= np.uint64(1)
+            place = into[np.uint32(z[j])] - 1
+            into[np.uint32(z[j])] = place
+            sources[np.uint32(place)] = s
+
+
 @cache
 def work_list_kernel(n_actions: int) -> Kernel:
     """Return ``(r, first, z, g, into, sources, v, told, queue, waiting, left, least, most) -> backups``.
