@@ -16,11 +16,10 @@ import numpy as np
 from llvmlite import ir
 
 from hamiltonian_rl.tracing.expressions import Expression, ordered
+from hamiltonian_rl.tracing.vector_functions import LANES as LANES
+from hamiltonian_rl.tracing.vector_functions import VECTOR, Vectors
 
-LANES = 8
-_DOUBLE = ir.DoubleType()
-_VECTOR = ir.VectorType(_DOUBLE, LANES)
-_POINTER = ir.PointerType(_DOUBLE)
+_POINTER = ir.PointerType(ir.DoubleType())
 
 Signature = tuple[Sequence[str], Sequence[Sequence[Expression]]]
 
@@ -79,7 +78,7 @@ def _compile(module: ir.Module) -> Any:
     return engine
 
 
-class _Writer:
+class _Writer(Vectors):
     """Writes one function: all loads, then the operations in order, then all stores."""
 
     def __init__(
@@ -95,7 +94,7 @@ class _Writer:
         }
         for x in nodes:
             if x.operation == "constant":
-                values[x.number] = ir.Constant(_VECTOR, [float(x.value)] * LANES)
+                values[x.number] = self.number(float(x.value))
             elif x.operation != "input":
                 values[x.number] = self._perform(x.operation, *(values[y.number] for y in x.arguments))
         for pointer, block in zip(function.args[len(blocks) :], outputs, strict=True):
@@ -105,23 +104,20 @@ class _Writer:
 
     def _place(self, pointer: ir.Value, index: int) -> ir.Value:
         entry = self.builder.gep(pointer, [ir.Constant(ir.IntType(64), index * LANES)])
-        return self.builder.bitcast(entry, ir.PointerType(_VECTOR))
+        return self.builder.bitcast(entry, ir.PointerType(VECTOR))
 
     def _load(self, pointer: ir.Value, index: int) -> ir.Value:
         return self.builder.load(self._place(pointer, index), align=8)
 
-    def _number(self, value: float) -> ir.Value:
-        return ir.Constant(_VECTOR, [value] * LANES)
-
     def _as_number(self, value: ir.Value) -> ir.Value:
-        if value.type == _VECTOR:
+        if value.type == VECTOR:
             return value
-        return self.builder.uitofp(value, _VECTOR)
+        return self.builder.uitofp(value, VECTOR)
 
     def _as_truth(self, value: ir.Value) -> ir.Value:
-        if value.type != _VECTOR:
+        if value.type != VECTOR:
             return value
-        return self.builder.fcmp_unordered("!=", value, self._number(0.0))
+        return self.builder.fcmp_unordered("!=", value, self.number(0.0))
 
     def _perform(self, operation: str, *arguments: ir.Value) -> ir.Value:
         build = self.builder
@@ -139,61 +135,22 @@ class _Writer:
         if operation in _COMPARISONS:
             return build.fcmp_ordered(_COMPARISONS[operation], *numbers)
         if operation in _INTRINSICS:
-            return self._call(f"llvm.{_INTRINSICS[operation]}.v{LANES}f64", numbers)
+            return self.call(f"llvm.{_INTRINSICS[operation]}.v{LANES}f64", numbers)
         if operation in ("sin", "cos"):
-            return self._wave(numbers[0], operation)
+            return self.wave(numbers[0], operation)
+        if operation == "log":
+            return self.logarithm(numbers[0])
         return self._each_lane(_FROM_C[operation], numbers)
-
-    def _call(self, name: str, arguments: Sequence[ir.Value]) -> ir.Value:
-        kinds = [x.type for x in arguments]
-        function = self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(kinds[0], kinds), name)
-        return self.builder.call(function, arguments)
 
     def _each_lane(self, name: str, arguments: Sequence[ir.Value]) -> ir.Value:
         """Call a function of C's mathematical library lane by lane."""
-        result: ir.Value = ir.Constant(_VECTOR, ir.Undefined)
+        result: ir.Value = ir.Constant(VECTOR, ir.Undefined)
         for lane in range(LANES):
             place = ir.Constant(ir.IntType(32), lane)
             result = self.builder.insert_element(
-                result, self._call(name, [self.builder.extract_element(x, place) for x in arguments]), place
+                result, self.call(name, [self.builder.extract_element(x, place) for x in arguments]), place
             )
         return result
-
-    def _wave(self, x: ir.Value, operation: str) -> ir.Value:
-        """Sine or cosine: reduced to an octant exactly, then a polynomial (Cephes, Moshier 1989); 2 ulp.
-
-        Beyond 1e8 no digit of the angle would be left after the reduction: the result is NaN.
-        """
-        build = self.builder
-
-        def multiply_add(a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-            return build.fadd(build.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
-        def polynomial(y: ir.Value, coefficients: Sequence[float]) -> ir.Value:
-            total = self._number(coefficients[0])
-            for coefficient in coefficients[1:]:
-                total = multiply_add(total, y, self._number(coefficient))
-            return total
-
-        quarter = self._call(f"llvm.rint.v{LANES}f64", [build.fmul(x, self._number(2.0 / np.pi))])
-        rest = x
-        for part in _HALF_PI:
-            rest = multiply_add(quarter, self._number(-part), rest)
-        square = build.fmul(rest, rest)
-        sine = multiply_add(build.fmul(square, rest), polynomial(square, _SINE), rest)
-        tail = multiply_add(build.fmul(square, square), polynomial(square, _COSINE), self._number(1.0))
-        cosine = multiply_add(square, self._number(-0.5), tail)
-        # Quarter turns modulo 4, shifted by one for the cosine.
-        turn = quarter if operation == "sin" else build.fadd(quarter, self._number(1.0))
-        whole = self._call(f"llvm.floor.v{LANES}f64", [build.fmul(turn, self._number(0.25))])
-        turn = multiply_add(whole, self._number(-4.0), turn)
-        odd = build.or_(
-            build.fcmp_ordered("==", turn, self._number(1.0)), build.fcmp_ordered("==", turn, self._number(3.0))
-        )
-        value = build.select(odd, cosine, sine)
-        value = build.select(build.fcmp_ordered(">=", turn, self._number(2.0)), build.fneg(value), value)
-        far = build.fcmp_ordered(">", self._call(f"llvm.fabs.v{LANES}f64", [x]), self._number(1e8))
-        return build.select(far, self._number(float("nan")), value)
 
 
 _ARITHMETIC: Mapping[str, str] = {
@@ -211,23 +168,4 @@ _INTRINSICS = {
     "minimum": "minimum",
     "maximum": "maximum",
 }
-_FROM_C = {"exp": "exp", "log": "log", "tanh": "tanh", "atan": "atan", "power": "pow"}
-
-# Pi/2 in four parts, 23, 21 and 26 bits long, so that multiples of them up to 1e8 are exact, and the rest.
-_HALF_PI = (1.570796251296997, 7.549789415861596e-08, 5.39030284759512e-15, 1.0562999066987428e-23)
-_SINE = (
-    1.58962301576546568060e-10,
-    -2.50507477628578072866e-8,
-    2.75573136213857245213e-6,
-    -1.98412698295895385996e-4,
-    8.33333333332211858878e-3,
-    -1.66666666666666307295e-1,
-)
-_COSINE = (
-    -1.13585365213876817300e-11,
-    2.08757008419747316778e-9,
-    -2.75573141792967388112e-7,
-    2.48015872888517045348e-5,
-    -1.38888888888730564116e-3,
-    4.16666666666665929218e-2,
-)
+_FROM_C = {"exp": "exp", "tanh": "tanh", "atan": "atan", "power": "pow"}
