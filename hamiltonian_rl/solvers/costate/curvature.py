@@ -52,7 +52,7 @@ def _suspects(curvature: np.ndarray, residual: np.ndarray, tol: float) -> np.nda
     ``c a³`` curvature² is ``12 c`` times the residual.
     """
     positive = (curvature > 0.0) & np.isfinite(curvature)
-    return positive & ((residual >= LINEAR * tol) | (curvature**2 < 12.0 * BENT * (residual + ROUNDING)))
+    return np.asarray(positive & ((residual >= LINEAR * tol) | (curvature**2 < 12.0 * BENT * (residual + ROUNDING))))
 
 
 def smallest_curvature(result: Any) -> np.ndarray:

@@ -129,20 +129,14 @@ def differentiable(solution: PathSolution, initial_states: Tensor | None = None)
     """
     solution.unwrap()
     states, actions, costates, multipliers, end_multipliers = _tensors(solution)
-    if initial_states is None:
-        initial_states = states[:, 0]
-    if initial_states.shape != states[:, 0].shape or not torch.equal(initial_states.detach().double(), states[:, 0]):
-        raise UsageError(
-            f"initial_states, of shape {tuple(initial_states.shape)}, are not those of the solution, "
-            f"of shape {tuple(states[:, 0].shape)}."
-        )
+    start = _same_start(states[:, 0] if initial_states is None else initial_states, states[:, 0])
     path = LinearizedPath(solution.problem, states, actions, costates, multipliers, end_multipliers)
     if path.undecided.any():
         raise SolverError(
             f"A constraint of path {int(path.undecided.nonzero()[0])} holds with equality and does not press: "
             "the optimum has a kink there, and no derivative."
         )
-    steps = path.newton_step(initial_states - states[:, 0])
+    steps = path.newton_step(start - states[:, 0])
     moved = [
         at + (step - step.detach())
         for at, step in zip((states, actions, costates, multipliers, end_multipliers), steps, strict=True)
@@ -203,6 +197,18 @@ class _Once(torch.autograd.Function):
 def _once(tensor: Tensor) -> Tensor:
     apply: Any = _Once.apply  # untyped in torch
     return cast(Tensor, apply(tensor))
+
+
+def _same_start(given: Any, expected: Tensor) -> Tensor:
+    """Return the initial states that were given, which must be the path's own."""
+    if not isinstance(given, Tensor):
+        raise UsageError(f"initial_states is a {type(given).__name__}; expected a tensor that requires a gradient.")
+    if given.shape != expected.shape or not torch.equal(given.detach().double(), expected):
+        raise UsageError(
+            f"initial_states, of shape {tuple(given.shape)}, are not those of the solution, of shape "
+            f"{tuple(expected.shape)}."
+        )
+    return given
 
 
 def _tensors(solution: PathSolution) -> list[Tensor]:

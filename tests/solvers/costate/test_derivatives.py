@@ -324,6 +324,8 @@ def test_other_initial_states_are_refused() -> None:
     for other in (torch.tensor([[0.4]]).double(), torch.zeros(2, 1).double()):
         with pytest.raises(UsageError, match="not those of the solution"):
             differentiable(solution, other)
+    with pytest.raises(UsageError, match="expected a tensor"):
+        differentiable(solution, np.array([[0.5]]))  # type: ignore[arg-type]
 
 
 def test_a_path_of_no_steps_has_the_slope_of_its_end(made: Made) -> None:
