@@ -79,7 +79,7 @@ def _backward(augmented: Augmented, rule: Any) -> Signature:
     """One step of the backward pass: λ, the quadratic model of V, and the step to take (Eq. 14-15, Riccati)."""
     graph = Graph()
     n, m, _ = augmented.sizes
-    discount = augmented.problem.discount
+    discount = float(augmented.problem.discount)
     next_state, reward = _traced_step(augmented, graph)
     s, a, costate, p = (inputs(graph, block, size) for block, size in (("s", n), ("a", m), ("l", n), ("p", n)))
     P = full(inputs(graph, "P", n * (n + 1) // 2), n)
@@ -131,7 +131,7 @@ def _forward(augmented: Augmented, rule: Any) -> Signature:
     next_state, reward = _traced_step(augmented, graph)
     *arrived, reward = substitute([*next_state, reward], {("a", i): x for i, x in enumerate(action)})
     total, weight = inputs(graph, "sums", 2)
-    sums = [total + weight * (reward + step.reward(action)), weight * augmented.problem.discount]
+    sums = [total + weight * (reward + step.reward(action)), weight * float(augmented.problem.discount)]
     return FORWARD, [list(action), arrived, list(below), list(above), [reward], sums]
 
 
