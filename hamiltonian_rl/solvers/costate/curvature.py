@@ -68,6 +68,14 @@ def smallest_curvature(result: Any) -> np.ndarray:
         finite = np.nan_to_num(matrix, posinf=0.0)
         # Held actions get an eigenvalue above all others, and so drop out.
         above = 1.0 + np.abs(finite).sum((-1, -2))
-        values = np.linalg.eigvalsh(finite + np.eye(m) * np.where(held, above[..., None], 0.0)[..., None])[..., :1]
+        values = _smallest_eigenvalue(finite + np.eye(m) * np.where(held, above[..., None], 0.0)[..., None])[..., None]
         values = np.where(held.all(-1, keepdims=True), np.inf, values)
     return np.asarray(values.min((-1, -2), initial=np.inf))
+
+
+def _smallest_eigenvalue(matrix: np.ndarray) -> np.ndarray:
+    """Return the smallest eigenvalue of symmetric matrices; of 2 x 2 without LAPACK's call for each."""
+    if matrix.shape[-1] != 2:
+        return np.asarray(np.linalg.eigvalsh(matrix)[..., 0])
+    first, second = matrix[..., 0, 0], matrix[..., 1, 1]
+    return np.asarray(0.5 * (first + second) - np.hypot(0.5 * (first - second), matrix[..., 0, 1]))

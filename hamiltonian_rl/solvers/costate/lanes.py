@@ -50,18 +50,31 @@ def _intrinsic_call(context: Any, address: Any, pointers: Any) -> Any:
     return types.void(types.int64, pointers), generate
 
 
+@intrinsic
+def _intrinsic_next(context: Any, address: Any) -> Any:
+    """Return the whole number at an address and add one to it, as one operation that no thread interrupts."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.PointerType(ir.IntType(64)))
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.int64), generate
+
+
+_next_of: Any = _intrinsic_next
 _call: Any = _intrinsic_call  # numba hides the context from callers, which type checkers cannot know
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # an action that is fixed has no slack
-def _fill(problem: Any, batch: Any, lanes: Any, next_problem: int) -> int:
-    """Give empty lanes the next problems, and return the number of the one after."""
+def _fill(problem: Any, batch: Any, lanes: Any, begun: Any) -> None:
+    """Give empty lanes the next problems that no thread has begun."""
     barrier, first = problem.settings[3] > 0.0, problem.settings[2]
     for lane in range(LANES):
-        if lanes.owner[lane] >= 0 or next_problem >= len(batch.initial):
+        if lanes.owner[lane] >= 0 or begun[0] >= len(batch.initial):
             continue
-        owner = next_problem
-        next_problem += 1
+        owner = _next_of(begun.ctypes.data)
+        if owner >= len(batch.initial):
+            return
         lanes.owner[lane], lanes.fresh[lane], lanes.iteration[lane] = owner, True, 0
         lanes.shift[lane], lanes.growth[lane], lanes.size[lane], lanes.barrier[lane] = 0.0, 1.0, 0.0, first
         lanes.before[lane], lanes.stalled[lane], lanes.bent[lane] = -np.inf, 0, False
@@ -84,7 +97,6 @@ def _fill(problem: Any, batch: Any, lanes: Any, next_problem: int) -> int:
                     lanes.below[k, i, lane], lanes.above[k, i, lane] = first / (action - low), first / (high - action)
                 lanes.actions[k, i, lane] = min(max(action, low), high)
         _forget_step(lanes, lane)
-    return next_problem
 
 
 @numba.njit(cache=True, nogil=True)
@@ -358,8 +370,8 @@ def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _run(problem: Any, batch: Any, lanes: Any, result: Any) -> None:
-    next_problem = _fill(problem, batch, lanes, 0)
+def _run(problem: Any, batch: Any, lanes: Any, result: Any, begun: Any) -> None:
+    _fill(problem, batch, lanes, begun)
     while (lanes.owner >= 0).any():
         _try_paths(problem, lanes, result)
         _run_backward(problem, lanes)
@@ -368,7 +380,7 @@ def _run(problem: Any, batch: Any, lanes: Any, result: Any) -> None:
                 code = _judge(problem, lanes, lane)
                 if code != RUNNING:
                     _hand_over(lanes, lane, result, code)
-        next_problem = _fill(problem, batch, lanes, next_problem)
+        _fill(problem, batch, lanes, begun)
 
 
 def solve_lanes(
@@ -396,30 +408,34 @@ def solve_lanes(
         address[f"{rule}_backward"], address[f"{rule}_forward"], address["terminal"], discount, *bounds, numbers
     )
     count, (_, horizon, m), n = len(batch.initial), batch.guess.shape, batch.initial.shape[1]
+    # Empty, so that the threads that fill them touch their memory first: the operating system clears it there.
     result = Result(
-        states=np.full((count, horizon + 1, n), np.nan),
-        actions=np.full((count, horizon, m), np.nan),
-        rewards=np.full((count, horizon), np.nan),
-        costates=np.full((count, horizon + 1, n), np.nan),
-        feedback=np.full((count, horizon, m * n), np.nan),
-        curvature=np.full((count, horizon, m * (m + 1) // 2), np.nan),
-        value=np.full(count, np.nan),
+        states=np.empty((count, horizon + 1, n)),
+        actions=np.empty((count, horizon, m)),
+        rewards=np.empty((count, horizon)),
+        costates=np.empty((count, horizon + 1, n)),
+        feedback=np.empty((count, horizon, m * n)),
+        curvature=np.empty((count, horizon, m * (m + 1) // 2)),
+        value=np.empty(count),
         residual=np.full(count, np.inf),
         iterations=np.zeros(count, np.int64),
         code=np.full(count, RUNNING),
     )
     constraints, ends = batch.weights.shape[2], batch.end_weights.shape[1]
+    begun = np.zeros(1, np.int64)
 
-    def work(part: slice) -> None:
-        lanes = new_lanes(horizon, n, m, constraints, ends)
-        _run(problem, Batch(*(x[part] for x in batch)), lanes, Result(*(x[part] for x in result)))
+    def work() -> None:
+        _run(problem, batch, new_lanes(horizon, n, m, constraints, ends), result, begun)
 
     threads = min(settings.threads, -(-count // LANES))
-    size = -(-count // threads) if count else 1
-    parts = [slice(first, first + size) for first in range(0, count, size)]
-    if len(parts) == 1:
-        work(parts[0])
+    if threads <= 1:
+        work()
     else:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(work, parts))
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work) for _ in range(threads)]:
+                done.result()
+    lost = result.code == NOT_FINITE
+    if lost.any():
+        for array in result[:7]:
+            array[lost] = np.nan
     return result

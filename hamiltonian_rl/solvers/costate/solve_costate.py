@@ -25,10 +25,13 @@ from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import choose_backend
 from hamiltonian_rl.solvers.costate.curvature import judged_curvature
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
+from hamiltonian_rl.solvers.costate.second_start import HIGH_BARRIER, bounded_on_both_sides, mirrored_later
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.trajectory import Policy, Trajectory, as_numbers, follow, rollout
 
 Start = np.ndarray | Policy
+
+TIE = 1e-12  # relative difference of two values that is rounding
 
 _STATUS = {
     lanes.STUCK: PathStatus.STAGNATED,
@@ -57,8 +60,11 @@ def solve_costate(
         problem: With a Box of actions.
         initial_states: ``(B, n)``, or ``(n,)`` for one.
         horizon: Number of steps N; the problem's own when None.
-        initial_actions: ``(N, m)``, ``(B, N, m)``, or a policy to follow; zero (within the bounds) when None.
-        starts: Several such instead; every state is solved from each, and the best path is returned.
+        initial_actions: ``(N, m)``, ``(B, N, m)``, or a policy to follow; zero (within the bounds) when None. Where
+            every action is bounded on both sides, what is found is mirrored, delayed and solved once more
+            (`second_start`), and the better path is returned.
+        starts: Any number of such instead, and nothing else; every state is solved from each, and the best path is
+            returned. ``starts=[actions]`` solves once.
         tol: Largest stationarity residual ``|clip(a + ∂H/∂a) - a|``, and violation of the constraints.
         max_iterations: Backward passes a path and phase.
         barrier: Whether to keep away from the bounds first. Turn it off to polish a path that is nearly optimal:
@@ -94,6 +100,10 @@ def solve_costate(
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = choose_backend(problem, states, backend, device)
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
+    if starts is None and barrier and bounded_on_both_sides(problem):
+        again = _first_path(problem, states, mirrored_later(problem, runs[0].trajectory.actions))
+        high = replace(settings, first_barrier=HIGH_BARRIER)
+        runs.append(_solve(problem, states, again, high, solve_phase, barrier))
     return best_of(runs, settings.tol)
 
 
@@ -146,13 +156,20 @@ def _status(code: int, violation: float, curvature: float, tol: float) -> PathSt
 
 
 def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
-    """Return for each state the feasible path with the highest value, of several solutions for the same states."""
+    """Return for each state the feasible path with the highest value, of several solutions for the same states.
+
+    Of paths whose values differ only by rounding, one that converged, and of these the first.
+    """
     runs = [start for run in runs for start in (run.from_all_starts or [run])]
     if len(runs) == 1:
         return runs[0]
     rank = np.array([[_rank(*x) for x in zip(run.status, run.violation <= tol, strict=True)] for run in runs])
     values = np.array([np.where(np.isfinite(run.value), run.value, -np.inf) for run in runs])
-    best = np.lexsort((values, rank), axis=0)[-1]
+    values = np.where(rank == rank.max(0), values, -np.inf)
+    highest = values.max(0)
+    equal = (values >= highest - TIE * (1.0 + np.abs(highest))) | (values == highest)
+    converged = np.array([run.converged for run in runs])
+    best = np.where(equal, 1 + converged, 0).argmax(0)
     each = np.arange(len(best))
 
     def pick(name: str) -> np.ndarray:

@@ -113,7 +113,7 @@ def test_both_back_ends_agree_where_the_model_is_shifted_and_bent(made: Made) ->
     )
     states = np.linspace(-1.0, 1.5, 5)[:, None]
     found = [
-        solve_costate(hinge, states, initial_actions=np.full((6, 1), 0.4), backend=backend)
+        solve_costate(hinge, states, starts=[np.full((6, 1), 0.4)], backend=backend)
         for backend in ("compiled", "torch")
     ]
     _assert_agree(*found)

@@ -179,7 +179,7 @@ def test_a_path_on_its_way_to_a_flat_point_is_no_strict_optimum(
     )  # fmt: skip
     for start in (-0.5, -1e-3):
         actions = np.tile([start, 0.4], (2, 1))
-        solution = solve_costate(asked, np.zeros(2), initial_actions=actions, backend=backend)
+        solution = solve_costate(asked, np.zeros(2), starts=[actions], backend=backend)
         assert np.abs(solution.trajectory.actions[0, :, 0]).max() < 0.02
         assert solution.status == [PathStatus.STATIONARY]
         assert solution.curvature[0] == 0.0
