@@ -1,5 +1,6 @@
 """The Hamiltonian route: optimal paths and their costates by Pontryagin's conditions."""
 
+from hamiltonian_rl.solvers.costate.backend import prepare
 from hamiltonian_rl.solvers.costate.derivatives import DifferentiablePath, differentiable, value_gradient
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.solve_costate import best_of, solve_costate
@@ -10,6 +11,7 @@ __all__ = [
     "PathStatus",
     "best_of",
     "differentiable",
+    "prepare",
     "solve_costate",
     "value_gradient",
 ]

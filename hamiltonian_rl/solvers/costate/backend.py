@@ -22,14 +22,40 @@ BACKENDS = ("auto", "compiled", "torch")
 
 
 class Phase:
-    """A call ``phase(rule, batch, settings)`` that solves one phase of a batch; `name` says by which code."""
+    """A call ``phase(rule, batch, settings)`` that solves one phase of a batch; `name` says by which code.
 
-    def __init__(self, name: str, solve: Callable[[str, Any, Settings], Any]) -> None:
-        self.name, self._solve = name, solve
+    Attributes:
+        name: ``"compiled"`` or ``"torch"``.
+        problem: What it solves.
+    """
+
+    def __init__(self, name: str, problem: ControlProblem, solve: Callable[[str, Any, Settings], Any]) -> None:
+        self.name, self.problem, self._solve = name, problem, solve
 
     def __call__(self, rule: str, batch: Any, settings: Settings) -> Any:
         """Return a `lanes.Result`."""
         return self._solve(rule, batch, settings)
+
+
+def prepare(problem: ControlProblem) -> Phase:
+    """Return the compiled code of a problem, to be given to `solve_costate` as its ``backend`` again and again.
+
+    Whether kept code is still that of the problem is checked in each call otherwise, which takes longer than a small
+    problem's solution. Here the caller answers for it: what the problem's functions read must not change.
+
+    Raises:
+        UsageError: The problem cannot be compiled, or its functions fail.
+
+    Example:
+        >>> from hamiltonian_rl.envs.problems import problem
+        >>> from hamiltonian_rl.solvers.costate import solve_costate
+        >>> regulator = problem("hrl/LinearQuadratic-v0")
+        >>> ready = prepare(regulator)
+        >>> [round(float(solve_costate(regulator, [x, 0.0], backend=ready).value[0]), 3) for x in (1.0, 2.0)]
+        [-9.078, -36.31]
+    """
+    space: Any = problem.state_space
+    return choose_backend(problem, np.clip(np.zeros((1, *space.shape)), space.low, space.high), "compiled", "cpu")
 
 
 def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, device: str) -> Phase:
@@ -59,6 +85,7 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
     stepwise = not takes_all_steps(problem, states)
     return Phase(
         "torch",
+        problem,
         lambda rule, batch, settings: solve_torch(problem, rule, batch, settings, stepwise=stepwise, device=device),
     )
 
@@ -69,6 +96,7 @@ def _compiled(problem: ControlProblem) -> Phase:
     bounds = space.low.astype(np.float64), space.high.astype(np.float64)
     return Phase(
         "compiled",
+        problem,
         lambda rule, batch, settings: lanes.solve_lanes(
             library, rule, batch, bounds, float(problem.discount), settings
         ),

@@ -58,12 +58,12 @@ def _suspects(curvature: np.ndarray, residual: np.ndarray, tol: float) -> np.nda
 def smallest_curvature(result: Any) -> np.ndarray:
     """Return the smallest eigenvalue of ``-Q_aa`` (`BoxRule.judged`) along each path; infinite where none is free."""
     count, horizon, m = result.actions.shape
-    rows, columns = np.tril_indices(m)
-    matrix = np.empty((count, horizon, m, m))
-    matrix[..., rows, columns] = matrix[..., columns, rows] = -result.curvature
     if m == 1:
-        values = matrix[..., 0]
+        values = -result.curvature
     else:
+        rows, columns = np.tril_indices(m)
+        matrix = np.empty((count, horizon, m, m))
+        matrix[..., rows, columns] = matrix[..., columns, rows] = -result.curvature
         held = np.isposinf(np.diagonal(matrix, axis1=-2, axis2=-1))
         finite = np.nan_to_num(matrix, posinf=0.0)
         # Held actions get an eigenvalue above all others, and so drop out.

@@ -22,7 +22,7 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
-from hamiltonian_rl.solvers.costate.backend import choose_backend
+from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
 from hamiltonian_rl.solvers.costate.curvature import judged_curvature
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.second_start import HIGH_BARRIER, bounded_on_both_sides, mirrored_later
@@ -50,7 +50,7 @@ def solve_costate(
     tol: float = 1e-8,
     max_iterations: int = 500,
     barrier: bool = True,
-    backend: str = "auto",
+    backend: str | Phase = "auto",
     threads: int = 1,
     device: str = "cpu",
 ) -> PathSolution:
@@ -69,7 +69,8 @@ def solve_costate(
         max_iterations: Backward passes a path and phase.
         barrier: Whether to keep away from the bounds first. Turn it off to polish a path that is nearly optimal:
             it would be moved off its bounds.
-        backend: ``"compiled"``, ``"torch"``, or ``"auto"``: compiled where the problem can be.
+        backend: ``"compiled"``, ``"torch"``, or ``"auto"``: compiled where the problem can be; or what `prepare` made
+            of this problem.
         threads: Of the compiled back end.
         device: Of the torch back end.
 
@@ -84,6 +85,8 @@ def solve_costate(
         >>> solution.status[0].name, bool(solution.certificate.costate[0] < 1e-9)
         ('LOCAL_OPTIMUM', True)
     """
+    if isinstance(backend, Phase) and backend.problem is not problem:
+        raise UsageError("backend was prepared for another problem; expected prepare(problem) of this one.")
     problem, states = checked_states(problem, initial_states, horizon)
     if not isinstance(problem.action_space, gym.spaces.Box):
         raise UsageError(
@@ -98,7 +101,7 @@ def solve_costate(
     guesses = [_first_path(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
     if not guesses:
         raise UsageError("starts is empty; expected at least one.")
-    solve_phase = choose_backend(problem, states, backend, device)
+    solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
     if starts is None and barrier and bounded_on_both_sides(problem):
         again = _first_path(problem, states, mirrored_later(problem, runs[0].trajectory.actions))
