@@ -2,5 +2,6 @@
 
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.solve_costate import best_of, solve_costate
+from hamiltonian_rl.solvers.costate.steady_state import SteadyState, steady_state
 
-__all__ = ["PathSolution", "PathStatus", "best_of", "solve_costate"]
+__all__ = ["PathSolution", "PathStatus", "SteadyState", "best_of", "solve_costate", "steady_state"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -66,6 +67,10 @@ def _hashed(value: Any) -> Hashable | None:
     if isinstance(value, tuple | list):
         parts = tuple(_hashed(part) for part in value)
         return None if any(part is None for part in parts) else (type(value).__name__, *parts)
+    if isinstance(value, ControlProblem):
+        return _fingerprint(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return (type(value), _hashed([getattr(value, part.name) for part in fields(value)]))
     return None
 
 
