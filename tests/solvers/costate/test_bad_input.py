@@ -121,9 +121,9 @@ def test_what_is_no_problem_is_refused() -> None:
         solve_costate("Pendulum-v1", np.zeros(2))  # type: ignore[arg-type]
 
 
-def test_a_problem_without_horizon_asks_for_one() -> None:
-    with pytest.raises(UsageError, match="horizon=N"):
-        solve_costate(problem("hrl/BrockMirman-v0"), np.array([0.1]))
+def test_a_problem_without_horizon_or_discount_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="for ever, which is infinite"):
+        solve_costate(problem("hrl/BrockMirman-v0", discount=1.0), np.array([0.1]))
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2), (0,)])
