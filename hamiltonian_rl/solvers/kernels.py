@@ -3,8 +3,9 @@
 Notation: ``S, A`` states, actions; ``r (S, A)``, ``p (Z,)``, ``z (Z,)`` rewards, probabilities, successors;
 ``first (S A + 1,)`` where rows begin; ``v (S,)`` values; ``g`` discount; ``B`` successors a row.
 
-The numbers of actions and of successors a row are constants to the compiler, which unrolls the inner
-loops. Kernels work on states ``[start, stop)`` and release the interpreter, so that threads share a sweep.
+The numbers of actions and of successors a row are constants to the compiler, which unrolls the inner loops. Kernels
+capture numbers alone, no other kernel: so they are found in the cache of compiled code. They work on states
+``[start, stop)`` and release the interpreter, so that threads share a sweep.
 Indices are unsigned: for signed ones numba would ask of each whether it counts from the end, which costs up to 40 %.
 """
 
@@ -24,7 +25,7 @@ compiled = numba.njit(cache=True, nogil=True, fastmath=False)
 @cache
 def backup_kernel(n_actions: int, branching: int | None) -> Kernel:
     """Return ``(r, first, z, p, g, v, out, policy, start, stop) -> (min d, max d)`` with ``d = out - v``."""
-    row_value = _row_value(branching)
+    constant = np.uint64(branching or 0)
 
     @compiled
     def backup(r, first, z, p, g, v, out, policy, start, stop):  # type: ignore[no-untyped-def]
@@ -32,7 +33,7 @@ def backup_kernel(n_actions: int, branching: int | None) -> Kernel:
         for s in range(np.uint64(start), np.uint64(stop)):
             best, chosen = -np.inf, np.uint64(0)
             for a in range(np.uint64(n_actions)):
-                q = r[s, a] + g * row_value(first, z, p, v, s * np.uint64(n_actions) + a)
+                q = r[s, a] + g * _row_value(first, z, p, v, s * np.uint64(n_actions) + a, constant)
                 if q > best:
                     best, chosen = q, np.uint64(a)
             out[s] = best
@@ -75,13 +76,13 @@ def policy_rows_kernel(n_actions: int, branching: int | None) -> Kernel:
 @cache
 def evaluation_kernel(branching: int | None) -> Kernel:
     """Return ``(r, first, z, p, g, v, out, start, stop) -> (min d, max d)``: a sweep of a policy's own rows."""
-    row_value = _row_value(branching)
+    constant = np.uint64(branching or 0)
 
     @compiled
     def evaluate(r, first, z, p, g, v, out, start, stop):  # type: ignore[no-untyped-def]
         lowest, highest = np.inf, -np.inf
         for s in range(np.uint64(start), np.uint64(stop)):
-            out[s] = r[s] + g * row_value(first, z, p, v, s)
+            out[s] = r[s] + g * _row_value(first, z, p, v, s, constant)
             lowest, highest = min(lowest, out[s] - v[s]), max(highest, out[s] - v[s])
         return lowest, highest
 
@@ -91,7 +92,7 @@ def evaluation_kernel(branching: int | None) -> Kernel:
 @cache
 def gauss_seidel_kernel(n_actions: int, branching: int | None) -> Kernel:
     """Return ``(r, first, z, p, g, v, backwards)``: one sweep in place, each state seeing those before it."""
-    row_value = _row_value(branching)
+    constant = np.uint64(branching or 0)
 
     @compiled
     def sweep(r, first, z, p, g, v, backwards):  # type: ignore[no-untyped-def]
@@ -99,34 +100,43 @@ def gauss_seidel_kernel(n_actions: int, branching: int | None) -> Kernel:
             s = np.uint64(len(v) - 1 - i if backwards else i)
             best = -np.inf
             for a in range(np.uint64(n_actions)):
-                best = max(best, r[s, a] + g * row_value(first, z, p, v, s * np.uint64(n_actions) + a))
+                best = max(best, r[s, a] + g * _row_value(first, z, p, v, s * np.uint64(n_actions) + a, constant))
             v[s] = best
 
     return sweep
 
 
-@cache
-def _row_value(branching: int | None) -> Kernel:
-    """Return ``(first, z, p, v, row) -> Σ p v`` over the successors of a row."""
-    if branching is None:
+@compiled
+def _row_value(first, z, p, v, row, branching):  # type: ignore[no-untyped-def]
+    """Return ``Σ p v`` over the successors of a row: ``branching`` of them, or those of ``first`` where it is zero."""
+    if branching:
+        begin, count = row * branching, branching
+    else:
+        begin = np.uint64(first[row])
+        count = np.uint64(first[row + np.uint64(1)]) - begin
+    total = 0.0
+    for j in range(count):
+        total += p[begin + j] * v[np.uint32(z[begin + j])]
+    return total
 
-        @compiled
-        def varying(first, z, p, v, row):  # type: ignore[no-untyped-def]
-            total = 0.0
-            for j in range(np.uint64(first[row]), np.uint64(first[row + np.uint64(1)])):
-                total += p[j] * v[np.uint32(z[j])]
-            return total
 
-        return varying
-
-    @compiled
-    def constant(first, z, p, v, row):  # type: ignore[no-untyped-def]
-        total, begin = 0.0, row * np.uint64(branching)
-        for j in range(np.uint64(branching)):
-            total += p[begin + j] * v[np.uint32(z[begin + j])]
-        return total
-
-    return constant
+@compiled
+def predecessors(first, z, n_actions, into, sources):  # type: ignore[no-untyped-def]
+    """Fill in the predecessors of each state s, ``sources[into[s] : into[s + 1]]``, from ``into`` all zero."""
+    for j in range(len(z)):
+        into[np.uint32(z[j])] += 1
+    total = 0
+    for s in range(len(into)):
+        total += into[s]
+        into[s] = total
+    j, states = np.uint64(len(z)), len(into) - 1
+    for s in range(states - 1, -1, -1):  # from behind: each list is filled from its end
+        begin = np.uint64(first[np.uint64(s * n_actions)])
+        while j > begin:
+            j -= np.uint64(1)
+            place = into[np.uint32(z[j])] - 1
+            into[np.uint32(z[j])] = place
+            sources[np.uint32(place)] = s
 
 
 @cache

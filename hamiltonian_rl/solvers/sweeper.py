@@ -17,6 +17,8 @@ from hamiltonian_rl.problems import MDP
 
 SMALL = 50_000  # table entries below which NumPy is done before a kernel would be loaded
 SHARED = 2_000_000  # entries from which threads pay
+# States from which V fills the cache, so that blocks are faster: of a backup, and of a policy's sweep, which does less.
+BACKUP_BLOCKS, POLICY_BLOCKS = 80_000, 200_000
 LARGEST = 1e300  # beyond, sums of values may overflow
 TINY = float(np.finfo(float).smallest_subnormal)  # rounding error of what is too small for UNIT to hold
 UNIT = float(np.finfo(float).eps) / 2  # rounding error of one operation
@@ -98,6 +100,11 @@ class Sweeper:
         from hamiltonian_rl.solvers.kernels import evaluation_kernel, policy_rows_kernel
 
         mdp = self.mdp
+        kernel = evaluation_kernel(mdp.branching)
+        if mdp.branching and mdp.n_states >= POLICY_BLOCKS:
+            from hamiltonian_rl.solvers import block_kernels
+
+            kernel = block_kernels.evaluation_kernel(mdp.branching)
         first = self._policy_first
         if mdp.branching is None:
             rows = np.arange(mdp.n_states) * mdp.n_actions + policy
@@ -107,7 +114,6 @@ class Sweeper:
         rewards, successors, probabilities = tables
         copy = policy_rows_kernel(mdp.n_actions, mdp.branching)
         self._share(copy, *self._tables[:-1], policy, rewards, first, successors, probabilities)
-        kernel = evaluation_kernel(mdp.branching)
 
         def sweep(value: np.ndarray, out: np.ndarray) -> tuple[float, float]:
             parts = self._share(kernel, rewards, first, successors, probabilities, self._tables[-1], value, out)
@@ -142,9 +148,14 @@ class Sweeper:
 
     @cached_property
     def _backup_kernel(self) -> Callable[..., Any]:
+        mdp = self.mdp
+        if mdp.branching and mdp.n_states >= BACKUP_BLOCKS:
+            from hamiltonian_rl.solvers import block_kernels
+
+            return block_kernels.backup_kernel(mdp.n_actions, mdp.branching)
         from hamiltonian_rl.solvers.kernels import backup_kernel
 
-        return backup_kernel(self.mdp.n_actions, self.mdp.branching)
+        return backup_kernel(mdp.n_actions, mdp.branching)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

@@ -1,6 +1,9 @@
 """All routes to the optimum agree, their bounds hold, and what cannot be solved is said."""
 
 import itertools
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +13,16 @@ from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.principles.bellman import bellman_residual
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Status
-from hamiltonian_rl.solvers import METHODS, choose_method, modified_policy_iteration, solve, value_iteration
+from hamiltonian_rl.solvers import (
+    METHODS,
+    block_kernels,
+    choose_method,
+    kernels,
+    modified_policy_iteration,
+    solve,
+    sweeper,
+    value_iteration,
+)
 from hamiltonian_rl.solvers.sweeper import Sweeper
 
 DISCOUNTED = sorted(set(METHODS) - {"average-reward", "backward-induction", "undiscounted", "work-list"})
@@ -59,14 +71,75 @@ def test_compiled_sweeps_equal_plain_ones(uniform, threads):
     plain, compiled = Sweeper(mdp, compiled=False), Sweeper(mdp, compiled=True, threads=threads)
     value = np.random.default_rng(0).normal(size=mdp.n_states)
     results = []
-    for sweeper in (plain, compiled):
+    for sweeps in (plain, compiled):
         out, policy, evaluated = np.empty(mdp.n_states), np.zeros(mdp.n_states, np.int32), np.empty(mdp.n_states)
-        extremes = sweeper.backup(value, out, policy)
-        sweeper.policy_sweep(policy)(value, evaluated)
+        extremes = sweeps.backup(value, out, policy)
+        sweeps.policy_sweep(policy)(value, evaluated)
         np.testing.assert_allclose(evaluated, out, rtol=0, atol=1e-14)  # the greedy policy attains the maximum
         results.append((*extremes, out, policy))
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("n_actions", "branching"), [(1, 1), (2, 3), (4, 5), (3, 9)])
+@pytest.mark.parametrize("n_states", [1, 15, 16, 101])
+def test_sweeps_in_blocks_equal_those_state_by_state_to_the_last_bit(n_actions, branching, n_states):
+    """Whole blocks and the rest, whole vectors and the rest, from the first state and from within."""
+    random = np.random.default_rng(n_states)
+    entries = n_states * n_actions * branching
+    r, p, v = random.normal(size=(n_states, n_actions)), random.random(entries), random.normal(size=n_states)
+    z, first = random.integers(0, n_states, entries).astype(np.int32), np.zeros(1, np.int64)
+    for start in {0, n_states // 3}:
+        results = []
+        for module in (kernels, block_kernels):
+            out, policy, evaluated = np.zeros(n_states), np.zeros(n_states, np.int32), np.zeros(n_states)
+            extremes = module.backup_kernel(n_actions, branching)(r, first, z, p, 0.9, v, out, policy, start, n_states)
+            own = r[:, 0].copy(), first, z[: n_states * branching], p[: n_states * branching]
+            of_policy = module.evaluation_kernel(branching)(*own, 0.9, v, evaluated, start, n_states)
+            results.append((extremes, of_policy, out, policy, evaluated))
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_array_equal(one, other)
+        table = r + 0.9 * (p * v[z]).reshape(n_states, n_actions, branching).sum(axis=2)
+        np.testing.assert_allclose(out[start:], table.max(axis=1)[start:], rtol=0, atol=1e-12)
+
+
+def test_kernels_are_compiled_once_and_found_again_by_the_next_process(tmp_path):
+    script = """
+import numpy as np
+from hamiltonian_rl.solvers import block_kernels, kernels
+r, first, z, p, v = np.ones((2, 2)), np.arange(5), np.zeros(4, np.int32), np.ones(4), np.zeros(2)
+out, policy = np.zeros(2), np.zeros(2, np.int32)
+used = [kernels.backup_kernel(2, 1), kernels.backup_kernel(2, None), block_kernels.backup_kernel(2, 1)]
+for kernel in used:
+    kernel(r, first, z, p, 0.5, v, out, policy, 0, 2)
+of_policy = [kernels.evaluation_kernel(1), block_kernels.evaluation_kernel(1)]
+for kernel in of_policy:
+    kernel(out, first, z, p, 0.5, v, out, 0, 2)
+used += [*of_policy, kernels.policy_rows_kernel(2, 1), kernels.gauss_seidel_kernel(2, 1)]
+used[-2](r, first, z, p, policy, out, first, z.copy(), p.copy(), 0, 2)
+used[-1](r, first, z, p, 0.5, v, False)
+print(sum(sum(kernel.stats.cache_misses.values()) for kernel in used))
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    misses = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+        for _ in range(2)
+    ]
+    assert [int(done.stdout) for done in misses] == [7, 0]
+
+
+def test_large_tables_are_swept_in_blocks(monkeypatch):
+    """The same bounds and policy, whichever kernels are chosen."""
+    mdp = garnet(1_000, 0.99)
+    solutions = []
+    for least in (0, 10_000):
+        monkeypatch.setattr(sweeper, "BACKUP_BLOCKS", least)
+        monkeypatch.setattr(sweeper, "POLICY_BLOCKS", least)
+        sweeps = Sweeper(mdp, compiled=True)
+        assert (sweeps._backup_kernel is block_kernels.backup_kernel(4, 5)) == (least == 0)
+        solutions.append(METHODS["modified-policy-iteration"](mdp, tol=1e-8, compiled=True).unwrap())
+    np.testing.assert_array_equal(solutions[0].lower, solutions[1].lower)
+    np.testing.assert_array_equal(solutions[0].policy, solutions[1].policy)
 
 
 def test_span_bounds_stop_long_before_the_distance_of_iterates_does():
