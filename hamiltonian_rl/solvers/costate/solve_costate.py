@@ -247,6 +247,8 @@ def checked_states(
         problem.horizon = int(horizon)
     if problem.horizon is None:
         raise UsageError("The problem has no horizon; say how many steps to optimize: horizon=N.")
+    if not isinstance(problem.horizon, int | np.integer) or problem.horizon < 0:
+        raise UsageError(f"The problem's horizon is {problem.horizon!r}; expected a whole number, at least 0.")
     return problem, states
 
 
