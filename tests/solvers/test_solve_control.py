@@ -81,6 +81,18 @@ def test_costates_and_grid_agree_where_the_value_is_smooth():
     assert (both.value >= both.grid_path.returns).all()
 
 
+def test_without_horizon_costates_grid_and_closed_form_agree():
+    growth, capital = hamiltonian_rl.problem("hrl/BrockMirman-v0"), np.array([[0.05], [0.1], [0.5]])
+    both, alone = solve_control(growth, capital), solve_control(growth, capital, route="bellman")
+    exact = -20.784185220929 + 0.36 / (1.0 - 0.36 * 0.95) * np.log(capital[:, 0] / 0.1)
+    np.testing.assert_allclose(both.paths.value, exact, atol=1e-9)
+    for found in (both, alone):
+        assert found.problem.horizon is None
+        # 401 points, cubic: its own estimate of the error is 3e-5 at k = 0.1.
+        np.testing.assert_allclose(found.grid_value, exact, atol=1e-3)
+        np.testing.assert_allclose(found.grid_path.returns, exact, atol=1e-3)
+
+
 def test_discrete_actions_leave_the_grid_alone_and_say_so():
     car = hamiltonian_rl.problem("MountainCar-v0")
     found = solve_control(car, np.array([-0.5, 0.0]), points=(41, 41))

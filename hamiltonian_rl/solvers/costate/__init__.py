@@ -4,14 +4,17 @@ from hamiltonian_rl.solvers.costate.backend import prepare
 from hamiltonian_rl.solvers.costate.derivatives import DifferentiablePath, differentiable, value_gradient
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.solve_costate import best_of, solve_costate
+from hamiltonian_rl.solvers.costate.steady_state import SteadyState, steady_state
 
 __all__ = [
     "DifferentiablePath",
     "PathSolution",
     "PathStatus",
+    "SteadyState",
     "best_of",
     "differentiable",
     "prepare",
     "solve_costate",
+    "steady_state",
     "value_gradient",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Hashable
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -60,6 +61,10 @@ def _known(value: Any) -> Hashable | None:
         return (value.low.tobytes(), value.high.tobytes(), str(value.dtype))
     if isinstance(value, torch.nn.Module):
         value = [type(value).__name__, repr(value), value.training, *value.state_dict().values()]
+    if isinstance(value, ControlProblem):
+        return fingerprint(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        value = [type(value).__name__, *(getattr(value, field.name) for field in fields(value))]
     if isinstance(value, dict):
         value = [part for item in value.items() for part in item]
     if isinstance(value, tuple | list):

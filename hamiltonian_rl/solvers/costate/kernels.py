@@ -17,7 +17,7 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.step_rules import BarrierRule, BoxRule
 from hamiltonian_rl.tracing.expressions import Expression, Graph, gradient, substitute
-from hamiltonian_rl.tracing.trace import trace
+from hamiltonian_rl.tracing.trace import UntracedOperation, trace
 from hamiltonian_rl.tracing.vector_code import Library, Signature
 
 Array = np.ndarray[Any, np.dtype[np.object_]]
@@ -66,6 +66,8 @@ def _traced_step(augmented: Augmented, graph: Graph) -> tuple[Array, Expression]
     next_state, reward = trace(
         augmented.step, graph, [("s", n), ("a", m), ("step", None), ("weights", count), ("penalty", None)]
     )
+    if next_state.shape != (n,) or reward.shape != ():
+        raise UntracedOperation("The dynamics or the reward of a single state is not that of a batch.")
     return next_state, reward.item()
 
 

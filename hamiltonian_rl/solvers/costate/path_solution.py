@@ -29,6 +29,10 @@ class PathStatus(Enum):
         "The constraints are not met: no path near this one meets them. Start from other actions, or see whether "
         "they can be met at all."
     )
+    UNSETTLED = (
+        "Up to the longest horizon tried the value, the first action or the first costate of an infinite horizon kept "
+        "changing: the path comes to no rest, or slowly. Raise tol, or give a horizon."
+    )
     DIVERGED = "The first path is not finite: dynamics or reward overflow, or are not defined on it. Start elsewhere."
 
 
@@ -37,8 +41,10 @@ class PathSolution:
     """One path from each initial state, stationary where its status says so; never claimed to be the global optimum.
 
     Attributes:
-        problem: What was solved, at the horizon that was asked for.
-        trajectory: States, actions, costates, rewards, value; the value is a lower bound on V*.
+        problem: What was solved, at the horizon that was asked for; of an infinite one a `SteadyEnd` at the horizon
+            that sufficed.
+        trajectory: States, actions, costates, rewards, value. The value is a lower bound on V*; of an infinite
+            horizon it includes what the last state is estimated to be worth.
         feedback: Gains ``∂a_k/∂s_k`` around the path, shape ``(B, N, m, n)``.
         status: Of each path, ``(B,)``.
         residual: Largest ``|clip(a + ∂H/∂a) - a|``, of Eq. 15 within the bounds, ``(B,)``.

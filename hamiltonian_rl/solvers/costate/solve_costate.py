@@ -11,6 +11,7 @@ it finds is decided by where it starts.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -24,6 +25,7 @@ from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
 from hamiltonian_rl.solvers.costate.curvature import judged_curvature
+from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.second_start import HIGH_BARRIER, bounded_on_both_sides, mirrored_later
 from hamiltonian_rl.solvers.costate.settings import Settings
@@ -44,7 +46,7 @@ def solve_costate(
     problem: ControlProblem,
     initial_states: np.ndarray,
     *,
-    horizon: int | None = None,
+    horizon: int | float | None = None,
     initial_actions: np.ndarray | Policy | None = None,
     starts: Sequence[Start] | None = None,
     tol: float = 1e-8,
@@ -59,7 +61,9 @@ def solve_costate(
     Args:
         problem: With a Box of actions.
         initial_states: ``(B, n)``, or ``(n,)`` for one.
-        horizon: Number of steps N; the problem's own when None.
+        horizon: Number of steps N; the problem's own when None. ``math.inf``, which is also what a problem without
+            horizon has of its own: the infinite horizon, by a steady state (`infinite_horizon`). Starts are then
+            policies, and the terminal reward counts for nothing.
         initial_actions: ``(N, m)``, ``(B, N, m)``, or a policy to follow; zero (within the bounds) when None. Where
             every action is bounded on both sides, what is found is mirrored, delayed and solved once more
             (`second_start`), and the better path is returned.
@@ -76,6 +80,7 @@ def solve_costate(
 
     Raises:
         UsageError: If the problem or an argument does not fit.
+        SolverError: Without horizon: no steady state was found.
 
     Example:
         >>> from hamiltonian_rl.envs.problems import problem
@@ -87,6 +92,17 @@ def solve_costate(
     """
     if isinstance(backend, Phase) and backend.problem is not problem:
         raise UsageError("backend was prepared for another problem; expected prepare(problem) of this one.")
+    if starts is not None and initial_actions is not None:
+        raise UsageError("initial_actions and starts are both given; expected one of them.")
+    if starts is not None and not isinstance(starts, Sequence | np.ndarray):
+        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
+    firsts: list[Start | None] = list(starts) if starts is not None else [initial_actions]
+    if is_endless(problem, horizon):
+        if isinstance(backend, Phase):
+            raise UsageError("backend was prepared for finite horizons, and this one is infinite; give horizon=N.")
+        options = {"tol": tol, "max_iterations": max_iterations, "backend": backend}
+        options |= {"threads": threads, "device": device}
+        return _solve_endless(problem, initial_states, firsts, barrier, options)
     problem, states = checked_states(problem, initial_states, horizon)
     if not isinstance(problem.action_space, gym.spaces.Box):
         raise UsageError(
@@ -94,11 +110,7 @@ def solve_costate(
             "on a grid, or state a continuous relaxation of it."
         )
     settings = _checked_settings(tol, max_iterations, threads)
-    if starts is not None and initial_actions is not None:
-        raise UsageError("initial_actions and starts are both given; expected one of them.")
-    if starts is not None and not isinstance(starts, Sequence | np.ndarray):
-        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
-    guesses = [_first_path(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
+    guesses = [_first_path(problem, states, start) for start in firsts]
     if not guesses:
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
@@ -108,6 +120,33 @@ def solve_costate(
         high = replace(settings, first_barrier=HIGH_BARRIER)
         runs.append(_solve(problem, states, again, high, solve_phase, barrier))
     return best_of(runs, settings.tol)
+
+
+def is_endless(problem: ControlProblem, horizon: int | float | None) -> bool:
+    """Return whether an infinite horizon is asked for: by ``math.inf``, or by a problem that has none of its own."""
+    if horizon is None:
+        return isinstance(problem, ControlProblem) and problem.horizon is None
+    return isinstance(horizon, float) and horizon == math.inf
+
+
+def _solve_endless(
+    problem: ControlProblem, initial_states: np.ndarray, firsts: list[Start | None], barrier: bool, options: Any
+) -> PathSolution:
+    """Solve the infinite horizon (`infinite_horizon`) by finite ones.
+
+    Raises:
+        UsageError: A start has as many actions as some horizon, and there is none.
+    """
+    checked_states(problem, initial_states, 1)
+    policies = [first for first in firsts if first is None or callable(first)]
+    if len(policies) < len(firsts):
+        raise UsageError("First actions are given for an infinite horizon; expected a policy. Or give horizon=N.")
+
+    def solve(finite: ControlProblem, steps: int, starts: list[Any], keep_away: bool) -> PathSolution:
+        away = barrier and keep_away
+        return solve_costate(finite, initial_states, horizon=steps, starts=starts, barrier=away, **options)
+
+    return solve_endless(problem, policies, options["tol"], solve)
 
 
 def _solve(
@@ -199,7 +238,7 @@ def _rank(status: PathStatus, feasible: bool) -> int:
 
 
 def checked_states(
-    problem: ControlProblem, initial_states: np.ndarray, horizon: int | None
+    problem: ControlProblem, initial_states: np.ndarray, horizon: int | float | None
 ) -> tuple[ControlProblem, np.ndarray]:
     """Return the problem at its horizon and the initial states as ``(B, n)``.
 
@@ -230,6 +269,8 @@ def checked_states(
         problem.horizon = int(horizon)
     if problem.horizon is None:
         raise UsageError("The problem has no horizon; say how many steps to optimize: horizon=N.")
+    if not isinstance(problem.horizon, int | np.integer) or problem.horizon < 0:
+        raise UsageError(f"The problem's horizon is {problem.horizon!r}; expected a whole number, at least 0.")
     return problem, states
 
 
