@@ -1,7 +1,19 @@
 """The Hamiltonian route: optimal paths and their costates by Pontryagin's conditions."""
 
+from hamiltonian_rl.solvers.costate.free_horizon import FreeHorizon, solve_free_horizon
+from hamiltonian_rl.solvers.costate.multiple_shooting import Guess
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.solve_costate import best_of, solve_costate
 from hamiltonian_rl.solvers.costate.steady_state import SteadyState, steady_state
 
-__all__ = ["PathSolution", "PathStatus", "SteadyState", "best_of", "solve_costate", "steady_state"]
+__all__ = [
+    "FreeHorizon",
+    "Guess",
+    "PathSolution",
+    "PathStatus",
+    "SteadyState",
+    "best_of",
+    "solve_costate",
+    "solve_free_horizon",
+    "steady_state",
+]

@@ -56,7 +56,7 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
             warnings.warn(
                 f"{type(problem).__name__}: {first_line(error)} Solved in torch instead: slower.", stacklevel=3
             )
-    stepwise = not _takes_all_steps(problem, states)
+    stepwise = not takes_all_steps(problem, states)
     return Phase(
         "torch",
         lambda rule, batch, settings: solve_torch(problem, rule, batch, settings, stepwise=stepwise, device=device),
@@ -118,7 +118,7 @@ def _check_returned(name: str, found: Any, shape: tuple[int | str, ...]) -> None
         raise UsageError(f"The problem's {name} returned {found.dtype} for float64 states; expected float64.")
 
 
-def _takes_all_steps(problem: ControlProblem, states: np.ndarray) -> bool:
+def takes_all_steps(problem: ControlProblem, states: np.ndarray) -> bool:
     """Whether the problem's functions take a tensor of steps, and mean the same by it as by whole numbers."""
     space: Any = problem.action_space
     horizon = min(problem.horizon or 0, 5)

@@ -25,11 +25,12 @@ from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import choose_backend
 from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
+from hamiltonian_rl.solvers.costate.multiple_shooting import Guess, close_gaps
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.trajectory import Policy, Trajectory, as_numbers, follow, rollout
 
-Start = np.ndarray | Policy
+Start = np.ndarray | Policy | Guess
 
 _STATUS = {
     lanes.STUCK: PathStatus.STAGNATED,
@@ -43,7 +44,7 @@ def solve_costate(
     initial_states: np.ndarray,
     *,
     horizon: int | float | None = None,
-    initial_actions: np.ndarray | Policy | None = None,
+    initial_actions: Start | None = None,
     starts: Sequence[Start] | None = None,
     tol: float = 1e-8,
     max_iterations: int = 500,
@@ -60,7 +61,8 @@ def solve_costate(
         horizon: Number of steps N; the problem's own when None. ``math.inf``, which is also what a problem without
             horizon has of its own: the infinite horizon, by a steady state (`infinite_horizon`). Starts are then
             policies, and the terminal reward counts for nothing.
-        initial_actions: ``(N, m)``, ``(B, N, m)``, or a policy to follow; zero (within the bounds) when None.
+        initial_actions: ``(N, m)``, ``(B, N, m)``, a policy to follow, or a `Guess` of states that need not fit
+            their actions (multiple shooting); zero (within the bounds) when None.
         starts: Several such instead; every state is solved from each, and the best path is returned.
         tol: Largest stationarity residual ``|clip(a + ∂H/∂a) - a|``, and violation of the constraints.
         max_iterations: Backward passes a path and phase.
@@ -98,10 +100,10 @@ def solve_costate(
             "on a grid, or state a continuous relaxation of it."
         )
     settings = _checked_settings(tol, max_iterations, threads)
-    guesses = [_first_path(problem, states, start) for start in firsts]
-    if not guesses:
+    if not firsts:
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = choose_backend(problem, states, backend, device)
+    guesses = [_first_path(problem, states, start) for start in firsts]
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
     return best_of(runs, settings.tol)
 
@@ -277,7 +279,7 @@ def _checked_settings(tol: float, max_iterations: int, threads: int) -> Settings
 
 
 def _first_path(problem: ControlProblem, states: np.ndarray, start: Start | None) -> Trajectory:
-    """Return the first actions of every path, within the bounds, and its states where a policy made it, else NaN."""
+    """Return the first actions of every path, within the bounds, and its states where they are known, else NaN."""
     space: Any = problem.action_space
     count, horizon = len(states), problem.horizon
     shape = (count, horizon, *space.shape)
@@ -288,6 +290,8 @@ def _first_path(problem: ControlProblem, states: np.ndarray, start: Start | None
             return np.asarray(np.clip(chosen, space.low, space.high))
 
         return rollout(problem, states, within)
+    if isinstance(start, Guess):
+        return close_gaps(problem, states, start)
     actions = np.zeros(shape) if start is None else as_numbers("The first actions", start)
     if actions.shape not in (shape, shape[1:]):
         raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")
