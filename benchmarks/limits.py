@@ -132,7 +132,7 @@ def thread_speed(repeats: int) -> None:
 
 
 def memory_size(repeats: int) -> None:
-    """Print the peak memory of solving beside the tables, each in a process of its own (Linux only)."""
+    """Print seconds and peak memory of solving beside the tables, each in a process of its own (Linux only)."""
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     for size in (1_000_000, 10_000_000):
         for method in MEMORY_METHODS:
@@ -141,13 +141,12 @@ def memory_size(repeats: int) -> None:
             if done.returncode:
                 print(f"  memory of {method}: {done.stderr.strip().splitlines()[-1:]}", flush=True)
                 continue
-            print_row(
-                f"garnet-{size:.0e}".replace("e+0", "e"), method, None, float(done.stdout), "peak memory / tables"
-            )
+            seconds, ratio = map(float, done.stdout.split())
+            print_row(f"garnet-{size:.0e}".replace("e+0", "e"), method, seconds, ratio, "peak memory / tables")
 
 
-def measure_memory(size: int, method: str) -> float:
-    """Return the peak memory of the tables and their solving, divided by that of the tables."""
+def measure_memory(size: int, method: str) -> tuple[float, float]:
+    """Return the CPU seconds to 1e-6, and the peak memory of tables and solving divided by that of the tables."""
 
     def status(key: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -159,8 +158,9 @@ def measure_memory(size: int, method: str) -> float:
     tables = sum(getattr(mdp, name).nbytes for name in names)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = status("VmRSS")
-    METHODS[method](mdp, threads=1).unwrap()
-    return 1.0 + (status("VmHWM") - before) / float(tables)
+    start = time.process_time()
+    METHODS[method](mdp, tol=1e-6, threads=1).unwrap()
+    return time.process_time() - start, 1.0 + (status("VmHWM") - before) / float(tables)
 
 
 LIMITS: dict[str, Callable[[int], None]] = {"limit": memory_speed, "threads": thread_speed, "memory": memory_size}
@@ -170,4 +170,4 @@ if __name__ == "__main__":  # the process of its own
     parser.add_argument("size", type=int)
     parser.add_argument("method")
     arguments = parser.parse_args()
-    print(measure_memory(arguments.size, arguments.method))
+    print(*measure_memory(arguments.size, arguments.method))

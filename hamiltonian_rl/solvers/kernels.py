@@ -120,6 +120,23 @@ def _row_value(first, z, p, v, row, branching):  # type: ignore[no-untyped-def]
     return total
 
 
+@compiled
+def predecessors(first, z, n_actions, into, sources):  # type: ignore[no-untyped-def]
+    """Fill in the predecessors of each state s, ``sources[into[s] : into[s + 1]]``, from ``into`` all zero."""
+    for j in range(len(z)):
+        into[np.uint32(z[j])] += 1
+    total = 0
+    for s in range(len(into)):
+        total += into[s]
+        into[s] = total
+    for s in range(len(into) - 2, -1, -1):  # from behind: each list is filled from its end
+        row = np.uint64(s * n_actions)
+        for entry in range(np.uint64(first[row]), np.uint64(first[row + np.uint64(n_actions)])):
+            place = into[np.uint32(z[entry])] - 1
+            into[np.uint32(z[entry])] = place
+            sources[np.uint32(place)] = s
+
+
 @cache
 def work_list_kernel(n_actions: int) -> Kernel:
     """Return ``(r, first, z, g, into, sources, v, told, queue, waiting, left, least, most) -> backups``.

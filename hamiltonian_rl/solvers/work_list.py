@@ -88,7 +88,10 @@ def check_without_chance(mdp: MDP) -> None:
 
 def _start_below(mdp: MDP) -> np.ndarray:
     """Return a constant that no backup lowers: every state can earn the least best reward, for ever or once."""
-    least = float(mdp.rewards.max(axis=1).min())
+    best = mdp.rewards[:, 0].copy()
+    for action in range(1, mdp.n_actions):  # several times faster than a maximum along the rows
+        np.maximum(best, mdp.rewards[:, action], out=best)
+    least = float(best.min())
     if least > 0 and (np.diff(mdp.first) == 0).any():
         least = 0.0
     return np.full(mdp.n_states, least / (1.0 - mdp.discount))
@@ -122,8 +125,8 @@ def _improve(mdp: MDP, least: float) -> Improve:
 
 def _kernel_and_predecessors(mdp: MDP) -> tuple[Callable[..., int], np.ndarray, np.ndarray]:
     """Return the compiled loop, and the predecessors of each state with where those of a state begin."""
-    from hamiltonian_rl.solvers.kernels import work_list_kernel  # numba takes a moment to import
+    from hamiltonian_rl.solvers.kernels import predecessors, work_list_kernel  # numba takes a moment to import
 
-    columns = mdp.transition_matrix.tocsc()
-    into, sources = columns.indptr.astype(np.int64), columns.indices.astype(np.int64) // mdp.n_actions
+    into, sources = np.zeros(mdp.n_states + 1, np.int32), np.empty(len(mdp.next_states), np.int32)
+    predecessors(mdp.first, mdp.next_states, mdp.n_actions, into, sources)
     return work_list_kernel(mdp.n_actions), into, sources

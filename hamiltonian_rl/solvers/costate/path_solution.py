@@ -49,9 +49,11 @@ class PathSolution:
         status: Of each path, ``(B,)``.
         residual: Largest ``|clip(a + ∂H/∂a) - a|``, of Eq. 15 within the bounds, ``(B,)``.
         violation: Of the constraints, the largest, ``(B,)``; zero where there are none.
-        curvature: Smallest eigenvalue of ``-∂²Q/∂a²`` over the actions that are free, along the path, ``(B,)``;
-            all positive means a strict local maximum, infinite that every action leans on its bound, and zero at
-            the most that some action is at its bound without a slope that presses it there.
+        curvature: Smallest eigenvalue of ``-∂²Q/∂a²`` over the actions that are free, along the path, ``(B,)``. Q
+            counts what later actions answer, so that these blocks are the pivots of the return's Hessian in all free
+            actions, ``L D Lᵀ`` from the last step back: that one has as many negative eigenvalues as they. Positive
+            means a strict local maximum, infinite that every action leans on its bound, and zero at the most that
+            some action is at its bound without a slope that presses it there, or that the curvature fades.
         multipliers: ν of ``constraints <= 0``, ``(B, N, C)``.
         end_multipliers: ν of ``terminal_constraints = 0``, ``(B, C')``.
         iterations: Backward passes, ``(B,)``.

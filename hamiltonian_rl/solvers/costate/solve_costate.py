@@ -24,6 +24,7 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import choose_backend
+from hamiltonian_rl.solvers.costate.curvature import judged_curvature
 from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
 from hamiltonian_rl.solvers.costate.multiple_shooting import Guess, close_gaps
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
@@ -147,7 +148,7 @@ def _solve(
     bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
     result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier and bounded)
     count, horizon, m = first.actions.shape
-    curvature = _smallest_curvature(result)
+    curvature = judged_curvature(result, batch, settings, solve_phase)
     rewards, value = result.rewards, result.value
     if batch.weights.size or batch.end_weights.size:  # those of the solver hold the constraints' part too
         rewards, value = follow(problem, result.states, result.actions)
@@ -181,24 +182,6 @@ def _status(code: int, violation: float, curvature: float, tol: float) -> PathSt
     if code == lanes.DONE:
         return PathStatus.LOCAL_OPTIMUM if curvature > 0.0 else PathStatus.STATIONARY
     return _STATUS[int(code)]
-
-
-def _smallest_curvature(result: Any) -> np.ndarray:
-    """Return the smallest eigenvalue of ``-Q_aa`` (`BoxRule.judged`) along each path; infinite where none is free."""
-    count, horizon, m = result.actions.shape
-    rows, columns = np.tril_indices(m)
-    matrix = np.empty((count, horizon, m, m))
-    matrix[..., rows, columns] = matrix[..., columns, rows] = -result.curvature
-    if m == 1:
-        values = matrix[..., 0]
-    else:
-        held = np.isposinf(np.diagonal(matrix, axis1=-2, axis2=-1))
-        finite = np.nan_to_num(matrix, posinf=0.0)
-        # Held actions get an eigenvalue above all others, and so drop out.
-        above = 1.0 + np.abs(finite).sum((-1, -2))
-        values = np.linalg.eigvalsh(finite + np.eye(m) * np.where(held, above[..., None], 0.0)[..., None])[..., :1]
-        values = np.where(held.all(-1, keepdims=True), np.inf, values)
-    return np.asarray(values.min((-1, -2), initial=np.inf))
 
 
 def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
@@ -266,6 +249,8 @@ def checked_states(
         problem.horizon = int(horizon)
     if problem.horizon is None:
         raise UsageError("The problem has no horizon; say how many steps to optimize: horizon=N.")
+    if not isinstance(problem.horizon, int | np.integer) or problem.horizon < 0:
+        raise UsageError(f"The problem's horizon is {problem.horizon!r}; expected a whole number, at least 0.")
     return problem, states
 
 
