@@ -35,7 +35,7 @@ def fingerprint(problem: ControlProblem) -> Hashable | None:
         value = getattr(problem, name)
         if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinMethodType):
             continue
-        known = _known(value)
+        known = fingerprint(value) if isinstance(value, ControlProblem) else _known(value)
         if known is None:
             return None
         parts.append((name, known))
@@ -61,8 +61,6 @@ def _known(value: Any) -> Hashable | None:
         return (value.low.tobytes(), value.high.tobytes(), str(value.dtype))
     if isinstance(value, torch.nn.Module):
         value = [type(value).__name__, repr(value), value.training, *value.state_dict().values()]
-    if isinstance(value, ControlProblem):
-        return fingerprint(value)
     if is_dataclass(value) and not isinstance(value, type):
         value = [type(value).__name__, *(getattr(value, field.name) for field in fields(value))]
     if isinstance(value, dict):

@@ -26,12 +26,13 @@ from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
 from hamiltonian_rl.solvers.costate.curvature import judged_curvature
 from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
+from hamiltonian_rl.solvers.costate.multiple_shooting import Guess, close_gaps
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.second_start import HIGH_BARRIER, bounded_on_both_sides, mirrored_later
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.trajectory import Policy, Trajectory, as_numbers, follow, rollout
 
-Start = np.ndarray | Policy
+Start = np.ndarray | Policy | Guess
 
 TIE = 1e-12  # relative difference of two values that is rounding
 
@@ -47,7 +48,7 @@ def solve_costate(
     initial_states: np.ndarray,
     *,
     horizon: int | float | None = None,
-    initial_actions: np.ndarray | Policy | None = None,
+    initial_actions: Start | None = None,
     starts: Sequence[Start] | None = None,
     tol: float = 1e-8,
     max_iterations: int = 500,
@@ -64,9 +65,10 @@ def solve_costate(
         horizon: Number of steps N; the problem's own when None. ``math.inf``, which is also what a problem without
             horizon has of its own: the infinite horizon, by a steady state (`infinite_horizon`). Starts are then
             policies, and the terminal reward counts for nothing.
-        initial_actions: ``(N, m)``, ``(B, N, m)``, or a policy to follow; zero (within the bounds) when None. Where
-            every action is bounded on both sides, what is found is mirrored, delayed and solved once more
-            (`second_start`), and the better path is returned.
+        initial_actions: ``(N, m)``, ``(B, N, m)``, a policy to follow, or a `Guess` of states that need not fit
+            their actions (multiple shooting); zero (within the bounds) when None. Where every action is bounded on
+            both sides, what is found is mirrored, delayed and solved once more (`second_start`), and the better path
+            is returned.
         starts: Any number of such instead, and nothing else; every state is solved from each, and the best path is
             returned. ``starts=[actions]`` solves once.
         tol: Largest stationarity residual ``|clip(a + ∂H/∂a) - a|``, and violation of the constraints.
@@ -110,10 +112,10 @@ def solve_costate(
             "on a grid, or state a continuous relaxation of it."
         )
     settings = _checked_settings(tol, max_iterations, threads)
-    guesses = [_first_path(problem, states, start) for start in firsts]
-    if not guesses:
+    if not firsts:
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
+    guesses = [_first_path(problem, states, start) for start in firsts]
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
     if starts is None and barrier and bounded_on_both_sides(problem):
         again = _first_path(problem, states, mirrored_later(problem, runs[0].trajectory.actions))
@@ -284,7 +286,7 @@ def _checked_settings(tol: float, max_iterations: int, threads: int) -> Settings
 
 
 def _first_path(problem: ControlProblem, states: np.ndarray, start: Start | None) -> Trajectory:
-    """Return the first actions of every path, within the bounds, and its states where a policy made it, else NaN."""
+    """Return the first actions of every path, within the bounds, and its states where they are known, else NaN."""
     space: Any = problem.action_space
     count, horizon = len(states), problem.horizon
     shape = (count, horizon, *space.shape)
@@ -295,6 +297,8 @@ def _first_path(problem: ControlProblem, states: np.ndarray, start: Start | None
             return np.asarray(np.clip(chosen, space.low, space.high))
 
         return rollout(problem, states, within)
+    if isinstance(start, Guess):
+        return close_gaps(problem, states, start)
     actions = np.zeros(shape) if start is None else as_numbers("The first actions", start)
     if actions.shape not in (shape, shape[1:]):
         raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")

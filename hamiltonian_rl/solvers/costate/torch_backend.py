@@ -155,8 +155,8 @@ class TorchSolver:
         paths.states, paths.rewards, paths.value = trial.states, trial.rewards, trial.value
         return paths, passes
 
-    def _forward(self, paths: _Paths, d: Tensor, K: Tensor, size: Tensor) -> _Paths:
-        """Return the trial paths ``a + α d + K (s - path)`` and their values."""
+    def _forward(self, paths: _Paths, d: Tensor, K: Tensor, size: Tensor, gaps: Tensor | None = None) -> _Paths:
+        """Return the trial paths ``a + α d + K (s - path)`` and their values; of gaps ``1 - α`` is left."""
         state, total, weight = paths.states[:, 0], torch.zeros_like(paths.value), 1.0
         states, moved, paid = [state], torch.empty_like(paths.actions), torch.zeros_like(paths.actions[..., 0])
         for k in range(d.shape[1]):
@@ -166,6 +166,7 @@ class TorchSolver:
             state, reward = self.augmented.step(state, action, k, weights, self.multipliers.penalty)
             total = total + weight * (reward + self._barrier_reward(action, paths.barrier))
             weight *= self.discount
+            state = state if gaps is None else state - (1.0 - size[:, None]) * gaps[:, k]
             states.append(state)
             moved[:, k], paid[:, k] = action, reward
         total = total + weight * self.augmented.end(state, self.multipliers.end_weights, self.multipliers.penalty)
@@ -202,8 +203,8 @@ class TorchSolver:
             found.append(torch.minimum(torch.maximum(stepped, central / DUAL_RANGE), central * DUAL_RANGE))
         return found[0], found[1]
 
-    def _backward(self, paths: _Paths) -> _Model:
-        """Return costates (Eq. 14), Riccati's model of V, and the steps to take."""
+    def _backward(self, paths: _Paths, gaps: Tensor | None = None) -> _Model:
+        """Return costates (Eq. 14), Riccati's model of V, and the steps to take, over gaps ``f(s, a) - s'`` if any."""
         expansion = expand(self.augmented, paths.states, paths.actions, self.multipliers, stepwise=self.stepwise)
         n, horizon = paths.states.shape[-1], paths.actions.shape[1]
         costate, (P, p, plain) = expansion.end_slope, self._end_model(paths, expansion)
@@ -213,6 +214,7 @@ class TorchSolver:
         costates, d, K = [costate], torch.empty_like(paths.actions), zero.new_empty(count, horizon, m, n)
         bends = zero.new_empty(count, horizon, m, m)
         for k in reversed(range(horizon)):
+            p = p if gaps is None else p + _times(P, gaps[:, k])
             slope, ahead, curvature = self._quadratic(expansion, k, costate, P, p)
             Q_ss, Q_as, Q_aa = curvature[:, :n, :n], curvature[:, n:, :n], curvature[:, n:, n:]
             part = [x[:, k] for x in (paths.actions, paths.below, paths.above)]

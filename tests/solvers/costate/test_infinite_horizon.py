@@ -17,6 +17,7 @@ from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import PathStatus, solve_costate, steady_state
+from hamiltonian_rl.solvers.costate.infinite_horizon import SteadyEnd
 
 Made = Callable[..., ControlProblem]
 
@@ -80,6 +81,17 @@ def test_regulators_without_end_are_those_of_the_algebraic_riccati_equation(
     np.testing.assert_allclose(
         np.sort_complex(found.multipliers), np.sort_complex(np.linalg.eigvals(A - B @ gain)), atol=1e-8
     )
+
+
+def test_the_end_of_a_regulator_is_worth_all_that_follows_whatever_the_horizon(backend: str) -> None:
+    regulator = LinearQuadratic(discount=0.9)
+    A, B, Q, R = (x.numpy() for x in (regulator.A, regulator.B, regulator.Q, regulator.R))
+    P = solve_discrete_are(math.sqrt(0.9) * A, math.sqrt(0.9) * B, Q, R)
+    ending = SteadyEnd(regulator, steady_state(regulator))
+    state = np.array([1.5, -0.5])
+    for horizon in (0, 1, 7):
+        solution = solve_costate(ending, state, horizon=horizon, backend=backend)
+        assert solution.value[0] == pytest.approx(-state @ P @ state, rel=1e-9)
 
 
 def test_a_bounded_regulator_without_end_is_the_limit_of_long_horizons(backend: str) -> None:
