@@ -1,5 +1,7 @@
 """Both routes to the optimum of a control problem: Bellman on a grid finds where, costates find exactly.
 
+Where the problem has no slopes and states a `Relaxation`, that is what the costates solve (`solve_relaxed`).
+
 A path improved by its costates ends in the optimum of its neighborhood; which one is decided by its start. A
 grid sees the whole state space and is never exact. So the grid's greedy path is a start for the costates, beside
 some that know nothing; the best path's own return is a lower bound on V*, and the grid's value, with an estimate
@@ -20,6 +22,7 @@ from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
 from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states
 from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
 from hamiltonian_rl.solvers.loops import Progress
+from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute, solve_relaxed
 from hamiltonian_rl.solvers.solve_grid import solve_grid
 
 ROUTES = ("both", "bellman", "hamiltonian")
@@ -34,6 +37,7 @@ class ControlSolution:
         problem: The problem, at the horizon that was solved.
         initial_states: ``(B, n)``.
         paths: By costates, the best of all starts; None where that route was not taken.
+        relaxed: By costates of the problem's relaxation, followed in the problem itself; None where it states none.
         grid: By Bellman's equation on a grid; None where that route was not taken.
         grid_path: The grid's greedy paths.
         left_out: Why a route was not taken, a sentence, or empty.
@@ -42,6 +46,7 @@ class ControlSolution:
     problem: ControlProblem
     initial_states: np.ndarray
     paths: PathSolution | None
+    relaxed: RelaxedRoute | None
     grid: GridSolution | None
     grid_path: Rollout | None
     left_out: str
@@ -49,9 +54,11 @@ class ControlSolution:
     @property
     def value(self) -> np.ndarray:
         """The highest return that a path really has, a lower bound on V*; shape ``(B,)``."""
-        lowest = np.full(len(self.initial_states), -np.inf)
-        by_costates = lowest if self.paths is None else self.paths.value
-        return np.asarray(np.fmax(by_costates, lowest if self.grid_path is None else self.grid_path.returns))
+        found = [np.full(len(self.initial_states), -np.inf)]
+        found += [] if self.paths is None else [self.paths.value]
+        found += [] if self.relaxed is None else [self.relaxed.followed.value]
+        found += [] if self.grid_path is None else [self.grid_path.returns]
+        return np.asarray(np.fmax.reduce(found))
 
     @property
     def grid_value(self) -> np.ndarray:
@@ -122,15 +129,23 @@ def solve_control(
         shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
         grid = solve_grid(Grid(problem, shape, n_actions), estimate_error=True, progress=progress)
         grid_path = grid.rollout(states)
-    paths = None
-    if route != "bellman" and not no_costates:
+    paths = relaxed = None
+    if route != "bellman" and problem.relaxed() is not None:
+        relaxed = solve_relaxed(problem, states, starts, tol=tol)
+    elif route != "bellman" and not no_costates:
         runs = [solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)]
         if grid_path is not None:
             start = _along(grid_path)
             runs.append(solve_costate(problem, states, initial_actions=start, tol=tol, threads=threads, barrier=False))
         paths = best_of(runs)
-    left_out = no_grid if grid is None and route == "both" else no_costates if paths is None and route == "both" else ""
-    return ControlSolution(problem, states, paths, grid, grid_path, left_out)
+    left_out = (
+        no_grid
+        if grid is None and route == "both"
+        else no_costates
+        if paths is None and relaxed is None and route == "both"
+        else ""
+    )
+    return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
 
 
 def _along(path: Rollout) -> Start:
@@ -166,9 +181,10 @@ def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:
 
 def _no_costates(problem: ControlProblem) -> str:
     """Return why costates cannot be used, or nothing."""
-    if isinstance(problem.action_space, gym.spaces.Box):
+    if isinstance(problem.action_space, gym.spaces.Box) or problem.relaxed() is not None:
         return ""
     return (
         "The actions are discrete: the Hamiltonian has no derivative with respect to them, and where the reward is "
-        "constant until the episode ends the costate is zero almost everywhere. A grid alone answers."
+        "constant until the episode ends the costate is zero almost everywhere. A grid alone answers, or a Relaxation "
+        "if the problem states one (`ControlProblem.relaxed`)."
     )

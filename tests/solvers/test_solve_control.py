@@ -78,14 +78,20 @@ def test_costates_and_grid_agree_where_the_value_is_smooth():
     assert (both.value >= both.grid_path.returns).all()
 
 
-def test_discrete_actions_leave_the_grid_alone_and_say_so():
-    car = hamiltonian_rl.problem("MountainCar-v0")
-    found = solve_control(car, np.array([-0.5, 0.0]), points=(41, 41))
-    assert found.paths is None
+class Unordered(type(hamiltonian_rl.problem("MountainCar-v0"))):
+    """Discrete actions, and nothing between them."""
+
+    def relaxed(self):
+        return None
+
+
+def test_discrete_actions_without_a_relaxation_leave_the_grid_alone_and_say_so():
+    found = solve_control(Unordered(), np.array([-0.5, 0.0]), points=(41, 41))
+    assert found.paths is found.relaxed is None
     assert "discrete" in found.left_out
     assert found.value[0] == found.grid_path.returns[0]
     with pytest.raises(UsageError, match="discrete"):
-        solve_control(car, np.array([-0.5, 0.0]), route="hamiltonian")
+        solve_control(Unordered(), np.array([-0.5, 0.0]), route="hamiltonian")
 
 
 class Goal(ControlProblem):
