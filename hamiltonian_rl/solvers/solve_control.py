@@ -20,6 +20,7 @@ from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
 from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states
+from hamiltonian_rl.solvers.grid_error import roughness
 from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
 from hamiltonian_rl.solvers.loops import Progress
 from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute, solve_relaxed
@@ -69,10 +70,15 @@ class ControlSolution:
 
     @property
     def grid_error(self) -> np.ndarray:
-        """An estimate, no bound, of the grid's error there, shape ``(B,)``; NaN where there is none."""
+        """An estimate, no bound, of the grid's error there, shape ``(B,)``; NaN where there is none.
+
+        Of two resolutions compared, and how rough V is around (`roughness`).
+        """
         if self.grid is None or self.grid.error_estimate is None:
             return np.full(len(self.initial_states), np.nan)
-        return np.asarray(self.grid.grid.interpolate(self.grid.error_estimate, self.initial_states))
+        grid, value = self.grid.grid, self.grid.value
+        error = self.grid.error_estimate + roughness(grid, value if value.ndim == 1 else value[0])
+        return np.asarray(grid.interpolate(error, self.initial_states))
 
     @property
     def gap(self) -> np.ndarray:

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import hamiltonian_rl
+from hamiltonian_rl.envs.replay import replay
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
+from hamiltonian_rl.solvers.costate.starts import along_paths
 from hamiltonian_rl.solvers.solve_control import solve_control
 
 HANGING = np.array([np.pi, 0.0])
@@ -28,6 +30,22 @@ def test_a_coarse_grid_polished_by_costates_swings_the_pendulum_up_as_well_as_an
     assert certificate.dynamics[0] < 1e-12
     assert certificate.stationarity[0] < 1e-8
     assert certificate.costate[0] < 1e-6
+
+
+@pytest.mark.parametrize(("points", "count"), [(51, 50), pytest.param(101, 200, marks=pytest.mark.slow)])
+def test_polished_values_of_random_pendulums_lie_within_the_grids_error_and_are_earned_in_the_real_environment(
+    points, count
+):
+    pendulum = hamiltonian_rl.problem("Pendulum-v1")
+    states = pendulum.initial_states(count, np.random.default_rng(0))
+    found = solve_control(pendulum, states, points=(points, points))
+    assert (np.abs(found.gap) <= found.grid_error).all()
+    assert (found.value >= found.grid_path.returns - 1e-9).all()
+    best = [found.paths.one(index) for index in range(count)]
+    for path, state in zip(best, states, strict=True):
+        earned, _ = replay("Pendulum-v1", along_paths(path), state)
+        # Gymnasium's own rounding along the unstable upright is the reason for no less.
+        assert earned == pytest.approx(path.value[0], abs=1e-3)
 
 
 def test_the_swing_up_earns_what_it_says_in_the_real_environment_by_its_feedback(swing_up):
