@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ def solve_control_env(
         parameters: Of the problem.
         state: The first state, numbers with commas between; the problem's nominal one, or the first that it draws.
         route: ``"both"``, ``"bellman"`` or ``"hamiltonian"``.
-        horizon: Steps; "auto" is the problem's own, or else the environment's.
+        horizon: Steps; "auto" is the problem's own, or else the environment's where nothing is discounted; None is for
+            ever, as "auto" is where a problem without horizon discounts.
         discount: ``γ``; the problem's own when None.
         points: Grid points along each coordinate.
         progress: Of the grid's sweeps.
@@ -88,9 +90,9 @@ def solve_control_env(
         if not 0.0 <= discount <= 1.0:
             raise UsageError(f"discount = {discount!r}; expected a number from 0 to 1.")
         problem.discount = discount
-    if horizon is None:
-        raise UsageError("horizon = none; a path needs a number of steps. Give one, or leave it to auto.")
-    steps = (problem.horizon or PROBLEMS[env_id].steps) if horizon == "auto" else int(horizon)
+    if horizon == "auto":
+        horizon = problem.horizon or (None if problem.discount < 1.0 else PROBLEMS[env_id].steps)
+    steps = math.inf if horizon is None else int(horizon)
     first = _first_state(problem, state)
     grid_points = None if points is None else (points,) * len(first)
     started = time.perf_counter()
@@ -132,14 +134,26 @@ def _first_state(problem: Any, text: str | None) -> np.ndarray:
 
 def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     """Return what there is to say of a solution, as the rows of a table."""
+    from hamiltonian_rl.solvers.costate.infinite_horizon import SteadyEnd
+
     solution, paths, grid = optimum.solution, optimum.solution.paths, optimum.solution.grid
     problem, state = solution.problem, solution.initial_states[0]
     rows = {
-        "From the state": f"{_numbers(state)}, {problem.horizon} steps, discount {problem.discount:g}",
+        "From the state": f"{_numbers(state)}, {problem.horizon or 'infinitely many'} steps, discount "
+        f"{problem.discount:g}",
         "Best return found": f"{solution.value[0]:.6f}, of a real path: the optimum is at least that",
     }
+    if problem.horizon is None:
+        rows["Best return found"] = f"{solution.value[0]:.6f}, of a path and what its last state is worth (estimated)"
+    if paths is not None and isinstance(paths.problem, SteadyEnd):
+        rest = paths.problem.rest
+        rows["Steady state"] = (
+            f"{_numbers(rest.state)} with the action {_numbers(rest.action)} and the costate {_numbers(rest.costate)}, "
+            f"the end of {paths.problem.horizon} steps"
+        )
     if paths is not None:
-        rows["By costates"] = f"{paths.value[0]:.6f}, the best of {len(paths.from_all_starts) or 1} starts"
+        of = f", the best of {len(paths.from_all_starts)} starts" if paths.from_all_starts else ""
+        rows["By costates"] = f"{paths.value[0]:.6f}{of}"
         rows["Path"] = f"{paths.status[0].name}: {paths.status[0].value}"
     if solution.relaxed is not None:
         rows |= _relaxed_rows(solution.relaxed)
@@ -207,7 +221,7 @@ def keep_control_optimum(optimum: ControlOptimum, folder: RunFolder) -> list[str
             "env": optimum.env_id,
             "route": optimum.route,
             "state": solution.initial_states[0].tolist(),
-            "horizon": problem.horizon,
+            "horizon": "none" if problem.horizon is None else problem.horizon,
             "discount": problem.discount,
         }
     )

@@ -53,7 +53,7 @@ def follow(problem: ControlProblem, states: np.ndarray, actions: np.ndarray) -> 
         paid = [standing_step(problem, along[:, k], taken[:, k], k)[1].numpy() for k in range(taken.shape[1])]
         last = problem.terminal_reward(along[:, -1]).numpy()
     rewards = np.stack(paid, 1) if paid else np.zeros((len(states), 0))
-    weights = problem.discount ** np.arange(len(paid) + 1.0)
+    weights = float(problem.discount) ** np.arange(len(paid) + 1.0)
     # Not a matrix product, whose rounding would depend on the other paths.
     return rewards, (rewards * weights[:-1]).sum(1) + weights[-1] * last
 

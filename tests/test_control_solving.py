@@ -27,6 +27,19 @@ def test_solve_sets_both_routes_side_by_side_and_keeps_path_and_pictures(hrl, tm
         assert kept["costates"].shape == (21, 1)
 
 
+def test_a_problem_without_horizon_is_solved_for_ever(hrl, tmp_path):
+    outcome = hrl("solve", "--env", "hrl/BrockMirman-v0", "--run-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    assert "-20.784185" in said  # A + B ln k at k = 0.1
+    assert "infinitely many steps" in said
+    assert "Steady state" in said
+    assert "(0.18703)" in said  # (αβ)^(1 / (1 - α))
+    (folder,) = tmp_path.glob("*/optimum/0-*")
+    assert 'horizon = "none"' in (folder / "config.toml").read_text()
+    assert json.loads((folder / "result.json").read_text())["return"] == pytest.approx(-20.784185220929, abs=1e-9)
+
+
 def test_a_phase_plane_is_drawn_over_the_grid_of_two_coordinates(hrl, tmp_path):
     arguments = ("--state", "1.0,0.5", "--horizon", 20, "--points", 21)
     outcome = hrl("solve", "--env", "Pendulum-v1", *arguments, "--run-dir", tmp_path)
@@ -41,7 +54,8 @@ def test_a_phase_plane_is_drawn_over_the_grid_of_two_coordinates(hrl, tmp_path):
         (("--env", "Pendulum-v1", "--state", "1"), "expected 2 numbers with commas between (angle"),
         (("--env", "Pendulum-v1", "--method", "value-iteration"), "--method = value-iteration does not apply"),
         (("--env", "Pendulum-v1", "--route", "scenic"), "no route"),
-        (("--env", "Pendulum-v1", "--horizon", "none"), "a path needs a number of steps"),
+        (("--env", "Pendulum-v1", "--horizon", "none", "--route", "bellman"), "neither a horizon nor a discount"),
+        (("--env", "hrl/BrockMirman-v0", "--horizon", "none", "--discount", "1"), "which is infinite"),
         (("--env", "Pendulum-v1", "--discount", "1.5"), "expected a number from 0 to 1"),
         (("--env", "FrozenLake-v1", "--state", "1"), "--state = 1 does not apply"),
         (("--env", "CartPole-v1", "--route", "bellman"), "give points to have one"),

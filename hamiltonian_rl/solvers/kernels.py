@@ -129,13 +129,11 @@ def predecessors(first, z, n_actions, into, sources):  # type: ignore[no-untyped
     for s in range(len(into)):
         total += into[s]
         into[s] = total
-    j, states = np.uint64(len(z)), len(into) - 1
-    for s in range(states - 1, -1, -1):  # from behind: each list is filled from its end
-        begin = np.uint64(first[np.uint64(s * n_actions)])
-        while j > begin:
-            j -= np.uint64(1)
-            place = into[np.uint32(z[j])] - 1
-            into[np.uint32(z[j])] = place
+    for s in range(len(into) - 2, -1, -1):  # from behind: each list is filled from its end
+        row = np.uint64(s * n_actions)
+        for entry in range(np.uint64(first[row]), np.uint64(first[row + np.uint64(n_actions)])):
+            place = into[np.uint32(z[entry])] - 1
+            into[np.uint32(z[entry])] = place
             sources[np.uint32(place)] = s
 
 

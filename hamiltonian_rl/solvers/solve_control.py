@@ -11,7 +11,7 @@ of its error, stands beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gymnasium as gym
 import numpy as np
@@ -19,14 +19,16 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
-from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states
+from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states, is_endless
 from hamiltonian_rl.solvers.grid_error import roughness
 from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
 from hamiltonian_rl.solvers.loops import Progress
 from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute, solve_relaxed
 from hamiltonian_rl.solvers.solve_grid import solve_grid
+from hamiltonian_rl.trajectory import Policy
 
 ROUTES = ("both", "bellman", "hamiltonian")
+ENDLESS_STEPS = 100  # that the grid alone is followed where there is no horizon
 DEFAULT_POINTS = {1: 401, 2: 101, 3: 31}
 
 
@@ -35,12 +37,12 @@ class ControlSolution:
     """What the two routes found from B initial states.
 
     Attributes:
-        problem: The problem, at the horizon that was solved.
+        problem: The problem, at the horizon that was solved, or None.
         initial_states: ``(B, n)``.
         paths: By costates, the best of all starts; None where that route was not taken.
         relaxed: By costates of the problem's relaxation, followed in the problem itself; None where it states none.
         grid: By Bellman's equation on a grid; None where that route was not taken.
-        grid_path: The grid's greedy paths.
+        grid_path: The grid's greedy paths; without horizon their first steps, the returns with the grid's value after.
         left_out: Why a route was not taken, a sentence, or empty.
     """
 
@@ -54,7 +56,7 @@ class ControlSolution:
 
     @property
     def value(self) -> np.ndarray:
-        """The highest return that a path really has, a lower bound on V*; shape ``(B,)``."""
+        """The highest return of a path, a lower bound on V* where there is a horizon; shape ``(B,)``."""
         found = [np.full(len(self.initial_states), -np.inf)]
         found += [] if self.paths is None else [self.paths.value]
         found += [] if self.relaxed is None else [self.relaxed.followed.value]
@@ -90,7 +92,7 @@ def solve_control(
     problem: ControlProblem,
     initial_states: np.ndarray,
     *,
-    horizon: int | None = None,
+    horizon: int | float | None = None,
     route: str = "both",
     points: Sequence[int] | None = None,
     n_actions: int = 9,
@@ -104,11 +106,13 @@ def solve_control(
     Args:
         problem: The problem.
         initial_states: ``(B, n)``, or ``(n,)`` for one.
-        horizon: Number of steps; the problem's own when None.
+        horizon: Number of steps; the problem's own when None. ``math.inf``, which is also what a problem without
+            horizon has of its own: for ever (`solve_costate`).
         route: ``"both"``, ``"bellman"`` (grid only) or ``"hamiltonian"`` (costates only).
         points: Of the grid along each coordinate; 401, 101 or 31 for one, two or three coordinates when None.
         n_actions: Of the grid along each coordinate of the action, before refinement.
-        starts: First actions, or policies, beside the grid's greedy path and three that know nothing.
+        starts: First actions, or policies, beside the grid's greedy path and three that know nothing; without
+            horizon policies, beside the grid's and one that knows nothing.
         tol: Of the costates' stationarity.
         threads: For the costates.
         progress: Of the grid's sweeps.
@@ -125,7 +129,10 @@ def solve_control(
     """
     if route not in ROUTES:
         raise UsageError(f'There is no route "{route}". {did_you_mean(route, ROUTES)}')
-    problem, states = checked_states(problem, initial_states, horizon)
+    endless = is_endless(problem, horizon)
+    problem, states = checked_states(problem, initial_states, 1 if endless else horizon)
+    if endless:
+        problem.horizon = None
     no_grid, no_costates = _no_grid(problem, points), _no_costates(problem)
     refused = {"bellman": no_grid, "hamiltonian": no_costates, "both": no_grid and f"{no_costates} {no_grid}".strip()}
     if refused[route] and not (route == "both" and not no_costates):
@@ -134,9 +141,12 @@ def solve_control(
     if route != "hamiltonian" and not no_grid:
         shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
         grid = solve_grid(Grid(problem, shape, n_actions), estimate_error=True, progress=progress)
-        grid_path = grid.rollout(states)
+        grid_path = None if endless else grid.rollout(states)
     paths = relaxed = None
-    if route != "bellman" and problem.relaxed() is not None:
+    if route != "bellman" and not no_costates and endless:
+        greedy: list[Start] = [] if grid is None else [lambda state, step: grid.action_at(state)]
+        paths = solve_costate(problem, states, starts=[_middle(problem), *greedy, *starts], tol=tol, threads=threads)
+    elif route != "bellman" and problem.relaxed() is not None:
         relaxed = solve_relaxed(problem, states, starts, tol=tol)
     elif route != "bellman" and not no_costates:
         runs = [solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)]
@@ -144,13 +154,10 @@ def solve_control(
             start = _along(grid_path)
             runs.append(solve_costate(problem, states, initial_actions=start, tol=tol, threads=threads, barrier=False))
         paths = best_of(runs)
-    left_out = (
-        no_grid
-        if grid is None and route == "both"
-        else no_costates
-        if paths is None and relaxed is None and route == "both"
-        else ""
-    )
+    if grid is not None and endless:
+        grid_path = _greedy_path(grid, states, ENDLESS_STEPS if paths is None else int(paths.problem.horizon or 0))
+    taken = paths is not None or relaxed is not None
+    left_out = "" if route != "both" else no_grid if grid is None else "" if taken else no_costates
     return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
 
 
@@ -159,20 +166,35 @@ def _along(path: Rollout) -> Start:
     return lambda states, step: path.actions[:, step]
 
 
-def _blind_starts(problem: ControlProblem) -> list[np.ndarray]:
+def _greedy_path(grid: GridSolution, states: np.ndarray, steps: int) -> Rollout:
+    """Return the first steps of the grid's greedy paths without end; what comes after them the grid's value says."""
+    path = grid.rollout(states, steps)
+    return replace(path, returns=path.returns + grid.grid.problem.discount**steps * grid.value_at(path.states[:, -1]))
+
+
+def _middle(problem: ControlProblem) -> Policy:
+    """Return the policy that takes the middle of the bounds, or nothing, in every state."""
+    action = _blind_starts(problem, 1)[0]
+    return lambda states, step: np.repeat(action, len(states), 0)
+
+
+def _blind_starts(problem: ControlProblem, steps: int | None = None) -> list[np.ndarray]:
     """Return first actions that know nothing: none, and two waves; in the middle of the bounds where there are any."""
+    steps = problem.horizon or 0 if steps is None else steps
     low, high = (np.asarray(x, dtype=float) for x in (problem.action_space.low, problem.action_space.high))  # type: ignore[union-attr]
     bounded = np.isfinite(low) & np.isfinite(high)
     size = np.where(bounded, 0.25 * (high - low), 1.0)
     with np.errstate(invalid="ignore"):  # of bounds that are none
         middle = np.where(bounded, 0.5 * (low + high), np.clip(0.0, low, high))
-    turns = np.linspace(0.0, 2.0 * np.pi, problem.horizon or 0)[:, None]
+    turns = np.linspace(0.0, 2.0 * np.pi, steps)[:, None]
     return [middle + size * amplitude * np.sin(waves * turns + 0.3) for amplitude, waves in ((0, 1), (1, 1), (1, 3))]
 
 
 def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:
     """Return why there can be no grid, or nothing."""
     n = problem.state_space.shape[0]
+    if problem.horizon is None and problem.discount == 1.0:
+        return "There is neither a horizon nor a discount below 1, of which a grid needs one."
     if n > max(DEFAULT_POINTS) and points is None:
         return f"The state has {n} coordinates, and a grid is solved unasked for up to 3: give points to have one."
     space = problem.state_space

@@ -1,5 +1,7 @@
 """Both routes together: the grid finds where, the costates find exactly; what is real is told from estimates."""
 
+import functools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hamiltonian_rl.envs.replay import replay
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
+from hamiltonian_rl.solvers.costate.kernel_cache import kernels_of
 from hamiltonian_rl.solvers.costate.starts import along_paths
 from hamiltonian_rl.solvers.solve_control import solve_control
 
@@ -96,6 +99,18 @@ def test_costates_and_grid_agree_where_the_value_is_smooth():
     assert (both.value >= both.grid_path.returns).all()
 
 
+def test_without_horizon_costates_grid_and_closed_form_agree():
+    growth, capital = hamiltonian_rl.problem("hrl/BrockMirman-v0"), np.array([[0.05], [0.1], [0.5]])
+    both, alone = solve_control(growth, capital), solve_control(growth, capital, route="bellman")
+    exact = -20.784185220929 + 0.36 / (1.0 - 0.36 * 0.95) * np.log(capital[:, 0] / 0.1)
+    np.testing.assert_allclose(both.paths.value, exact, atol=1e-9)
+    for found in (both, alone):
+        assert found.problem.horizon is None
+        # 401 points, cubic: its own estimate of the error is 3e-5 at k = 0.1.
+        np.testing.assert_allclose(found.grid_value, exact, atol=1e-3)
+        np.testing.assert_allclose(found.grid_path.returns, exact, atol=1e-3)
+
+
 class Unordered(type(hamiltonian_rl.problem("MountainCar-v0"))):
     """Discrete actions, and nothing between them."""
 
@@ -168,6 +183,15 @@ def test_kernels_are_compiled_anew_when_a_number_of_the_problem_changes():
 
 
 STRENGTH = END = 1.0
+FAR = {"slope": [1.0]}
+
+
+class Wall:
+    height = 1.0
+
+
+def beyond(x):
+    return torch.where(x > 4.5, FAR["slope"][0] * (x - 4.5), 0.0) + torch.where(x < -4.5, Wall.height, 0.0)
 
 
 class Pull(ControlProblem):
@@ -185,6 +209,70 @@ class Pull(ControlProblem):
 
     def terminal_reward(self, state):
         return -END * torch.square(state[..., 0])
+
+
+class Far(Pull):
+    """What it reads matters in corners of the state space alone, and in a helper."""
+
+    horizon = 2
+
+    def __init__(self, target=lambda: 4.8):
+        self.target = target
+
+    def reward(self, state, action, step):
+        return -((state[..., 0] - 4.9) ** 2) - 0.01 * action[..., 0] ** 2 + beyond(state[..., 0])
+
+    def terminal_reward(self, state):
+        return -((state[..., 0] - self.target()) ** 2)
+
+
+def test_what_matters_far_away_only_is_noticed_when_it_changes(monkeypatch):
+    kept = _compiled_anew(Far())
+    assert not _compiled_anew(Far(), kept)  # the same in another object
+    monkeypatch.setitem(FAR, "slope", [7.0])
+    assert _compiled_anew(Far(), kept)
+    monkeypatch.undo()
+    assert not _compiled_anew(Far(), kept)
+    monkeypatch.setattr(Wall, "height", 3.0)
+    assert _compiled_anew(Far(), kept)
+    monkeypatch.undo()
+    goal = 4.8
+    closed = Far(lambda: goal)
+    kept = _compiled_anew(closed)
+    assert not _compiled_anew(closed, kept)
+    goal = 4.7
+    assert _compiled_anew(closed, kept)
+
+
+def _compiled_anew(problem, before=None):
+    """Return the kernels, or, beside earlier ones, whether they are others."""
+    kernels = kernels_of(problem)
+    return kernels if before is None else kernels is not before
+
+
+def test_a_network_that_was_trained_is_compiled_anew():
+    class Learned(Pull):
+        network = torch.nn.Linear(1, 1).double()
+
+        def dynamics(self, state, action, step):
+            return state + torch.relu(self.network(state) - 9.0) + action
+
+    kept = _compiled_anew(Learned())
+    assert not _compiled_anew(Learned(), kept)
+    with torch.no_grad():
+        Learned.network.bias += 0.5  # below the hinge nothing changes
+    assert _compiled_anew(Learned(), kept)
+
+
+def test_an_object_whose_inside_cannot_be_seen_is_not_relied_on():
+    class Hidden(Pull):
+        def reward(self, state, action, step):
+            return -next(iter([SECRET()])) * action[..., 0] ** 2
+
+    assert _compiled_anew(Hidden(), _compiled_anew(Hidden()))
+
+
+SECRET = functools.partial(float, 2.0)
 
 
 @pytest.mark.parametrize("name", ["STRENGTH", "END"])

@@ -15,6 +15,7 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import backward_induction, modified_policy_iteration, solve, solve_grid
+from hamiltonian_rl.solvers.costate import solve_costate
 from hamiltonian_rl.solvers.grid_backup import GridBackup
 
 
@@ -136,6 +137,28 @@ def test_order_of_convergence(problem, truth, interpolation, points):
         first = solution.value if problem.horizon is None else solution.value[0]
         errors.append(np.abs(first - truth(solution.grid.states[:, 0])).max())
     assert order(errors) >= {"multilinear": 1.8, "cubic": 3.5}[interpolation]
+
+
+@pytest.mark.parametrize(("problem", "low", "high"), [(FiniteGrowth(), 0.08, 0.45), (FiniteScalar(), -0.9, 0.9)])
+@pytest.mark.parametrize("interpolation", ["multilinear", "cubic"])
+def test_gradient_of_the_grid_tends_to_the_costates_with_one_order_less_than_its_value(
+    problem, low, high, interpolation
+):
+    """λ = ∂V/∂s, along whole paths: each route is the other's truth. Splines are exact on the regulator."""
+    paths = solve_costate(problem, np.linspace(low, high, 41)[:, None], tol=1e-12)
+    errors = []
+    for count in (33, 65, 129, 257, 513):
+        solution = solve_grid(Grid(problem, (count,), 9, interpolation), tol=1e-9).unwrap()
+        errors.append(
+            max(
+                np.abs(solution.gradient_at(paths.trajectory.states[:, k], k) - paths.trajectory.costates[:, k]).max()
+                for k in (0, 3)
+            )
+        )
+    if interpolation == "cubic" and isinstance(problem, FiniteScalar):
+        assert max(errors) < 1e-6
+    else:
+        assert order(errors) >= {"multilinear": 0.9, "cubic": 2.5}[interpolation]
 
 
 def test_cubic_splines_are_exact_on_a_regulator_with_its_gradient_and_its_gain():

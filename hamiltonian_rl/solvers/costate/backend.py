@@ -14,6 +14,7 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.kernel_cache import kernels_of
+from hamiltonian_rl.solvers.costate.problem_check import check_functions, check_slopes
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.solvers.costate.torch_backend import solve_torch
 from hamiltonian_rl.tracing.trace import UntracedOperation
@@ -46,7 +47,7 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
         raise UsageError(f"device = {device!r} cannot be used: {first_line(error)}") from error
     if backend == "compiled" and device != "cpu":
         raise UsageError(f"device = {device!r}; the compiled back end runs on the CPU. Take backend='torch'.")
-    _try_step(problem, states)
+    check_functions(problem, states)
     if backend != "torch" and device == "cpu":
         try:
             return _compiled(problem)
@@ -56,7 +57,8 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
             warnings.warn(
                 f"{type(problem).__name__}: {first_line(error)} Solved in torch instead: slower.", stacklevel=3
             )
-    stepwise = not _takes_all_steps(problem, states)
+    check_slopes(problem, states)  # what is traced has been checked
+    stepwise = not takes_all_steps(problem, states)
     return Phase(
         "torch",
         lambda rule, batch, settings: solve_torch(problem, rule, batch, settings, stepwise=stepwise, device=device),
@@ -75,50 +77,7 @@ def _compiled(problem: ControlProblem) -> Phase:
     )
 
 
-def _try_step(problem: ControlProblem, states: np.ndarray) -> None:
-    """Run the problem's functions once on all initial states, and check what they return.
-
-    Raises:
-        UsageError: A function fails, or returns another shape or type.
-    """
-    space: Any = problem.action_space
-    count, n = states.shape
-    state = torch.as_tensor(states)
-    action = torch.as_tensor(np.clip(np.zeros((count, *space.shape)), space.low, space.high))
-    last = max((problem.horizon or 0) - 1, 0)
-    shapes: dict[str, tuple[int | str, ...]] = {
-        "dynamics": (count, n),
-        "reward": (count,),
-        "constraints": (count, "C"),
-        "terminal_reward": (count,),
-        "terminal_constraints": (count, "C"),
-    }
-    with torch.no_grad():
-        for name, shape in shapes.items():
-            for step in (0,) if name.startswith("terminal") else sorted({0, last}):
-                try:
-                    function = getattr(problem, name)
-                    found = function(state) if name.startswith("terminal") else function(state, action, step)
-                except Exception as error:  # whatever a user's function may raise
-                    where = "" if name.startswith("terminal") else f" at step {step}"
-                    kind = type(error).__name__
-                    raise UsageError(
-                        f"The problem's {name} fails for {count} states{where}: {kind}: {first_line(error)}"
-                    ) from error
-                _check_returned(name, found, shape)
-
-
-def _check_returned(name: str, found: Any, shape: tuple[int | str, ...]) -> None:
-    got: Any = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-    fits = isinstance(got, tuple) and len(got) == len(shape)
-    if not fits or any(want not in ("C", have) for want, have in zip(shape, got, strict=True)):
-        expected = "({})".format(", ".join(map(str, shape)) + "," * (len(shape) == 1))
-        raise UsageError(f"The problem's {name} returned {got} for {shape[0]} states; expected a tensor {expected}.")
-    if found.dtype != torch.float64:
-        raise UsageError(f"The problem's {name} returned {found.dtype} for float64 states; expected float64.")
-
-
-def _takes_all_steps(problem: ControlProblem, states: np.ndarray) -> bool:
+def takes_all_steps(problem: ControlProblem, states: np.ndarray) -> bool:
     """Whether the problem's functions take a tensor of steps, and mean the same by it as by whole numbers."""
     space: Any = problem.action_space
     horizon = min(problem.horizon or 0, 5)

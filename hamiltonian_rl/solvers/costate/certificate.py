@@ -21,7 +21,8 @@ class Certificate:
 
     Attributes:
         dynamics: Largest ``|s_{k+1} - f(s_k, a_k, k)|``, shape ``(B,)``.
-        costate: Largest ``|λ_k - ∂H/∂s_k|``, and of ``|λ_N - ∂h/∂s|``, shape ``(B,)``.
+        costate: Largest ``|λ_k - ∂H/∂s_k|``, and of ``|λ_N - ∂h/∂s|``, shape ``(B,)``. The solver's costates follow
+            the feedback, so that this is ``|K_kᵀ ∂H/∂a_k|``: the residual of Eq. 15 (at most tol) times the gain.
         stationarity: Largest ``|clip(a + ∂H/∂a) - a|``, shape ``(B,)``.
         hamiltonian_gap: Of each step, by how much the best of a lattice of other actions raises H at the same
             state and costate, shape ``(B, N)``; at a stationary path it is above zero where H is *not* maximised,

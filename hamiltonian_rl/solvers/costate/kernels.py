@@ -17,7 +17,7 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.step_rules import BarrierRule, BoxRule
 from hamiltonian_rl.tracing.expressions import Expression, Graph, gradient, substitute
-from hamiltonian_rl.tracing.trace import trace
+from hamiltonian_rl.tracing.trace import UntracedOperation, trace
 from hamiltonian_rl.tracing.vector_code import Library, Signature
 
 Array = np.ndarray[Any, np.dtype[np.object_]]
@@ -66,6 +66,8 @@ def _traced_step(augmented: Augmented, graph: Graph) -> tuple[Array, Expression]
     next_state, reward = trace(
         augmented.step, graph, [("s", n), ("a", m), ("step", None), ("weights", count), ("penalty", None)]
     )
+    if next_state.shape != (n,) or reward.shape != ():
+        raise UntracedOperation("The dynamics or the reward of a single state is not that of a batch.")
     return next_state, reward.item()
 
 
@@ -79,7 +81,7 @@ def _backward(augmented: Augmented, rule: Any) -> Signature:
     """One step of the backward pass: λ, the quadratic model of V, and the step to take (Eq. 14-15, Riccati)."""
     graph = Graph()
     n, m, _ = augmented.sizes
-    discount = augmented.problem.discount
+    discount = float(augmented.problem.discount)
     next_state, reward = _traced_step(augmented, graph)
     s, a, costate, p = (inputs(graph, block, size) for block, size in (("s", n), ("a", m), ("l", n), ("p", n)))
     P = full(inputs(graph, "P", n * (n + 1) // 2), n)
@@ -131,7 +133,7 @@ def _forward(augmented: Augmented, rule: Any) -> Signature:
     next_state, reward = _traced_step(augmented, graph)
     *arrived, reward = substitute([*next_state, reward], {("a", i): x for i, x in enumerate(action)})
     total, weight = inputs(graph, "sums", 2)
-    sums = [total + weight * (reward + step.reward(action)), weight * augmented.problem.discount]
+    sums = [total + weight * (reward + step.reward(action)), weight * float(augmented.problem.discount)]
     return FORWARD, [list(action), arrived, list(below), list(above), [reward], sums]
 
 

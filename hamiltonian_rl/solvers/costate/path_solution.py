@@ -30,6 +30,10 @@ class PathStatus(Enum):
         "The constraints are not met: no path near this one meets them. Start from other actions, or see whether "
         "they can be met at all."
     )
+    UNSETTLED = (
+        "Up to the longest horizon tried the value, the first action or the first costate of an infinite horizon kept "
+        "changing: the path comes to no rest, or slowly. Raise tol, or give a horizon."
+    )
     DIVERGED = "The first path is not finite: dynamics or reward overflow, or are not defined on it. Start elsewhere."
 
 
@@ -38,15 +42,19 @@ class PathSolution:
     """One path from each initial state, stationary where its status says so; never claimed to be the global optimum.
 
     Attributes:
-        problem: What was solved, at the horizon that was asked for.
-        trajectory: States, actions, costates, rewards, value; the value is a lower bound on V*.
+        problem: What was solved, at the horizon that was asked for; of an infinite one a `SteadyEnd` at the horizon
+            that sufficed.
+        trajectory: States, actions, costates, rewards, value. The value is a lower bound on V*; of an infinite
+            horizon it includes what the last state is estimated to be worth.
         feedback: Gains ``∂a_k/∂s_k`` around the path, shape ``(B, N, m, n)``.
         status: Of each path, ``(B,)``.
         residual: Largest ``|clip(a + ∂H/∂a) - a|``, of Eq. 15 within the bounds, ``(B,)``.
         violation: Of the constraints, the largest, ``(B,)``; zero where there are none.
-        curvature: Smallest eigenvalue of ``-∂²Q/∂a²`` over the actions that are free, along the path, ``(B,)``;
-            all positive means a strict local maximum, infinite that every action leans on its bound, and zero at
-            the most that some action is at its bound without a slope that presses it there.
+        curvature: Smallest eigenvalue of ``-∂²Q/∂a²`` over the actions that are free, along the path, ``(B,)``. Q
+            counts what later actions answer, so that these blocks are the pivots of the return's Hessian in all free
+            actions, ``L D Lᵀ`` from the last step back: that one has as many negative eigenvalues as they. Positive
+            means a strict local maximum, infinite that every action leans on its bound, and zero at the most that
+            some action is at its bound without a slope that presses it there, or that the curvature fades.
         multipliers: ν of ``constraints <= 0``, ``(B, N, C)``.
         end_multipliers: ν of ``terminal_constraints = 0``, ``(B, C')``.
         iterations: Backward passes, ``(B,)``.

@@ -11,6 +11,7 @@ it finds is decided by where it starts.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -23,6 +24,8 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import choose_backend
+from hamiltonian_rl.solvers.costate.curvature import judged_curvature
+from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.trajectory import Policy, Trajectory, as_numbers, follow, rollout
@@ -40,7 +43,7 @@ def solve_costate(
     problem: ControlProblem,
     initial_states: np.ndarray,
     *,
-    horizon: int | None = None,
+    horizon: int | float | None = None,
     initial_actions: np.ndarray | Policy | None = None,
     starts: Sequence[Start] | None = None,
     tol: float = 1e-8,
@@ -55,7 +58,9 @@ def solve_costate(
     Args:
         problem: With a Box of actions.
         initial_states: ``(B, n)``, or ``(n,)`` for one.
-        horizon: Number of steps N; the problem's own when None.
+        horizon: Number of steps N; the problem's own when None. ``math.inf``, which is also what a problem without
+            horizon has of its own: the infinite horizon, by a steady state (`infinite_horizon`). Starts are then
+            policies, and the terminal reward counts for nothing.
         initial_actions: ``(N, m)``, ``(B, N, m)``, or a policy to follow; zero (within the bounds) when None.
         starts: Several such instead; every state is solved from each, and the best path is returned.
         tol: Largest stationarity residual ``|clip(a + ∂H/∂a) - a|``, and violation of the constraints.
@@ -68,6 +73,7 @@ def solve_costate(
 
     Raises:
         UsageError: If the problem or an argument does not fit.
+        SolverError: Without horizon: no steady state was found.
 
     Example:
         >>> from hamiltonian_rl.envs.problems import problem
@@ -77,6 +83,15 @@ def solve_costate(
         >>> solution.status[0].name, bool(solution.certificate.costate[0] < 1e-9)
         ('LOCAL_OPTIMUM', True)
     """
+    if starts is not None and initial_actions is not None:
+        raise UsageError("initial_actions and starts are both given; expected one of them.")
+    if starts is not None and not isinstance(starts, Sequence | np.ndarray):
+        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
+    firsts: list[Start | None] = list(starts) if starts is not None else [initial_actions]
+    if is_endless(problem, horizon):
+        options = {"tol": tol, "max_iterations": max_iterations, "backend": backend}
+        options |= {"threads": threads, "device": device}
+        return _solve_endless(problem, initial_states, firsts, barrier, options)
     problem, states = checked_states(problem, initial_states, horizon)
     if not isinstance(problem.action_space, gym.spaces.Box):
         raise UsageError(
@@ -84,16 +99,39 @@ def solve_costate(
             "on a grid, or state a continuous relaxation of it."
         )
     settings = _checked_settings(tol, max_iterations, threads)
-    if starts is not None and initial_actions is not None:
-        raise UsageError("initial_actions and starts are both given; expected one of them.")
-    if starts is not None and not isinstance(starts, Sequence | np.ndarray):
-        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
-    guesses = [_first_path(problem, states, start) for start in (starts if starts is not None else [initial_actions])]
+    guesses = [_first_path(problem, states, start) for start in firsts]
     if not guesses:
         raise UsageError("starts is empty; expected at least one.")
     solve_phase = choose_backend(problem, states, backend, device)
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
     return best_of(runs, settings.tol)
+
+
+def is_endless(problem: ControlProblem, horizon: int | float | None) -> bool:
+    """Return whether an infinite horizon is asked for: by ``math.inf``, or by a problem that has none of its own."""
+    if horizon is None:
+        return isinstance(problem, ControlProblem) and problem.horizon is None
+    return isinstance(horizon, float) and horizon == math.inf
+
+
+def _solve_endless(
+    problem: ControlProblem, initial_states: np.ndarray, firsts: list[Start | None], barrier: bool, options: Any
+) -> PathSolution:
+    """Solve the infinite horizon (`infinite_horizon`) by finite ones.
+
+    Raises:
+        UsageError: A start has as many actions as some horizon, and there is none.
+    """
+    checked_states(problem, initial_states, 1)
+    policies = [first for first in firsts if first is None or callable(first)]
+    if len(policies) < len(firsts):
+        raise UsageError("First actions are given for an infinite horizon; expected a policy. Or give horizon=N.")
+
+    def solve(finite: ControlProblem, steps: int, starts: list[Any], keep_away: bool) -> PathSolution:
+        away = barrier and keep_away
+        return solve_costate(finite, initial_states, horizon=steps, starts=starts, barrier=away, **options)
+
+    return solve_endless(problem, policies, options["tol"], solve)
 
 
 def _solve(
@@ -108,7 +146,7 @@ def _solve(
     bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
     result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier and bounded)
     count, horizon, m = first.actions.shape
-    curvature = _smallest_curvature(result)
+    curvature = judged_curvature(result, batch, settings, solve_phase)
     rewards, value = result.rewards, result.value
     if batch.weights.size or batch.end_weights.size:  # those of the solver hold the constraints' part too
         rewards, value = follow(problem, result.states, result.actions)
@@ -142,24 +180,6 @@ def _status(code: int, violation: float, curvature: float, tol: float) -> PathSt
     if code == lanes.DONE:
         return PathStatus.LOCAL_OPTIMUM if curvature > 0.0 else PathStatus.STATIONARY
     return _STATUS[int(code)]
-
-
-def _smallest_curvature(result: Any) -> np.ndarray:
-    """Return the smallest eigenvalue of ``-Q_aa`` (`BoxRule.judged`) along each path; infinite where none is free."""
-    count, horizon, m = result.actions.shape
-    rows, columns = np.tril_indices(m)
-    matrix = np.empty((count, horizon, m, m))
-    matrix[..., rows, columns] = matrix[..., columns, rows] = -result.curvature
-    if m == 1:
-        values = matrix[..., 0]
-    else:
-        held = np.isposinf(np.diagonal(matrix, axis1=-2, axis2=-1))
-        finite = np.nan_to_num(matrix, posinf=0.0)
-        # Held actions get an eigenvalue above all others, and so drop out.
-        above = 1.0 + np.abs(finite).sum((-1, -2))
-        values = np.linalg.eigvalsh(finite + np.eye(m) * np.where(held, above[..., None], 0.0)[..., None])[..., :1]
-        values = np.where(held.all(-1, keepdims=True), np.inf, values)
-    return np.asarray(values.min((-1, -2), initial=np.inf))
 
 
 def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
@@ -196,7 +216,7 @@ def _rank(status: PathStatus, feasible: bool) -> int:
 
 
 def checked_states(
-    problem: ControlProblem, initial_states: np.ndarray, horizon: int | None
+    problem: ControlProblem, initial_states: np.ndarray, horizon: int | float | None
 ) -> tuple[ControlProblem, np.ndarray]:
     """Return the problem at its horizon and the initial states as ``(B, n)``.
 
@@ -227,6 +247,8 @@ def checked_states(
         problem.horizon = int(horizon)
     if problem.horizon is None:
         raise UsageError("The problem has no horizon; say how many steps to optimize: horizon=N.")
+    if not isinstance(problem.horizon, int | np.integer) or problem.horizon < 0:
+        raise UsageError(f"The problem's horizon is {problem.horizon!r}; expected a whole number, at least 0.")
     return problem, states
 
 

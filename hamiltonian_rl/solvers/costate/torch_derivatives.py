@@ -56,7 +56,8 @@ def slopes(value: torch.Tensor, variable: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(variable) if gradient is None else gradient
 
 
-def _jacobian(values: torch.Tensor, variable: torch.Tensor) -> torch.Tensor:
+def jacobian(values: torch.Tensor, variable: torch.Tensor) -> torch.Tensor:
+    """Return the slopes of each entry of the last dimension, ``(..., entries, variables)``, keeping the graph."""
     return torch.stack([slopes(values[..., i], variable) for i in range(values.shape[-1])], -2)
 
 
@@ -91,11 +92,11 @@ def expand(
     with torch.enable_grad():
         z = torch.cat([states[:, :-1], actions], -1).detach().requires_grad_()
         next_states, rewards = run(augmented, z[..., :n], z[..., n:], multipliers, stepwise=stepwise)
-        reward_slope, jacobian = slopes(rewards, z), _jacobian(next_states, z)
-        next_curvature = torch.stack([_jacobian(jacobian[..., i, :], z) for i in range(n)], -3)
-        reward_curvature = _jacobian(reward_slope, z)
+        reward_slope, of_dynamics = slopes(rewards, z), jacobian(next_states, z)
+        next_curvature = torch.stack([jacobian(of_dynamics[..., i, :], z) for i in range(n)], -3)
+        reward_curvature = jacobian(reward_slope, z)
     end_slope, end_curvature = expand_end(augmented, states[:, -1], multipliers)
-    found = jacobian, reward_slope, reward_curvature, next_curvature, end_slope, end_curvature
+    found = of_dynamics, reward_slope, reward_curvature, next_curvature, end_slope, end_curvature
     return Expansion(*(x.detach() for x in found))
 
 
@@ -106,5 +107,5 @@ def expand_end(
     with torch.enable_grad():
         last = states.detach().requires_grad_()
         slope = slopes(augmented.end(last, multipliers.end_weights, multipliers.penalty), last)
-        curvature = _jacobian(slope, last)
+        curvature = jacobian(slope, last)
     return slope.detach(), curvature.detach()

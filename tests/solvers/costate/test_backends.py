@@ -195,6 +195,21 @@ def test_costates_are_the_gradient_of_the_return_along_the_feedback_on_paths_tha
         assert solution.certificate.stationarity[0] == pytest.approx(residual, rel=1e-6, abs=1e-8)
 
 
+def test_the_residual_of_the_costate_equation_is_the_feedback_times_that_of_stationarity(backend: str) -> None:
+    asked = problem("hrl/CartPoleSwingUp-v0", horizon=60)
+    solution = solve_costate(asked, np.array([0.0, 0.0, 2.8, 0.0]), tol=1e-3, backend=backend)
+    path, largest = solution.trajectory, 0.0
+    for k in range(60):
+        s, a = (torch.as_tensor(x[0, k]).requires_grad_() for x in (path.states, path.actions))
+        H = asked.reward(s, a, k) + (torch.as_tensor(path.costates[0, k + 1]) * asked.dynamics(s, a, k)).sum()
+        in_state, in_action = torch.autograd.grad(H, (s, a))
+        off = path.costates[0, k] - in_state.numpy()
+        np.testing.assert_allclose(off, solution.feedback[0, k].T @ in_action.numpy(), rtol=1e-6, atol=1e-12)
+        largest = max(largest, np.abs(off).max())
+    assert solution.certificate.costate[0] == pytest.approx(largest, rel=1e-6)
+    assert largest > 1e-5  # tol is loose: else all of this is zero
+
+
 def test_random_problems_have_the_same_optima_on_both_back_ends(made: Made) -> None:
     for seed in range(20, 24):
         asked = _random_problem(made, seed)

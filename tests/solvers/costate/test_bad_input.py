@@ -58,6 +58,66 @@ def test_functions_that_return_the_wrong_thing_are_named(
         solve_costate(asked, np.zeros((2, 1)), backend=backend)
 
 
+def _written(s: torch.Tensor, a: torch.Tensor, k: int) -> torch.Tensor:
+    s += a
+    return s
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        ({"dynamics": lambda s, a, k: s + a + 0j}, "dynamics returned torch.complex128"),
+        ({"dynamics": lambda s, a, k: (s + a).long()}, "dynamics returned torch.int64"),
+        ({"dynamics": _written}, "dynamics writes into a tensor that it is given"),
+        ({"dynamics": lambda s, a, k: s + a - s.mean(0)}, "same state when others are beside it"),
+        ({"dynamics": lambda s, a, k: torch.zeros(1, 1).double() + a[:1]}, r"dynamics returned \(1, 1\) for 2 states"),
+        ({"reward": lambda s, a, k: a[..., 0].mean().expand(len(a))}, "same state when others are beside it"),
+        ({"dynamics": lambda s, a, k: s + a + torch.randn(()).double()}, "depends on chance"),
+        ({"reward": lambda s, a, k: a[..., 0] * np.random.default_rng().normal()}, "leaves torch|does not record"),
+        ({"discount": float("nan")}, "discount = nan"),
+        ({"discount": -0.5}, "discount = -0.5"),
+        ({"discount": "high"}, "discount = 'high'"),
+        ({"horizon": 2.5}, "horizon is 2.5"),
+        ({"horizon": -1}, "horizon is -1"),
+    ],
+)
+def test_functions_that_are_not_functions_of_their_arguments_are_named(
+    made: Made, backend: str, functions: dict[str, Any], message: str
+) -> None:
+    asked = made(**{"dynamics": _stay, "reward": _cost, "horizon": 4, **functions})
+    states = np.array([[0.5]])
+    with pytest.raises(UsageError, match=message):
+        solve_costate(asked, states, backend=backend)
+    assert states.tolist() == [[0.5]]
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"dynamics": lambda s, a, k: s + a.detach()},
+        {"dynamics": lambda s, a, k: torch.as_tensor(s.detach().numpy()) + a},
+        {"reward": lambda s, a, k: torch.stack([-(x**2) * float(x) for x in a[..., 0]])},
+        {"end": lambda s: -(s.detach()[..., 0] ** 2)},
+        {"terminal_constraints": lambda s: s.detach() - 1.0},
+    ],
+)
+def test_what_leaves_torch_on_the_way_is_not_differentiated_in_silence(made: Made, functions: dict[str, Any]) -> None:
+    asked = made(**{"dynamics": lambda s, a, k: s + a, "reward": _cost, "horizon": 2, **functions})
+    with pytest.warns(UserWarning, match="Solved in torch instead"), pytest.raises(UsageError, match="leaves torch"):
+        solve_costate(asked, np.array([0.5]))
+
+
+def test_slopes_are_not_taken_for_wrong_at_kinks_jumps_or_in_large_numbers(made: Made) -> None:
+    for scale in (1e-150, 1.0, 1e150):
+        kinked = made(
+            lambda s, a, k: (s + a).clamp(-2.0, 2.0),
+            lambda s, a, k, scale=scale: -scale * (a[..., 0].abs() + s[..., 0] ** 2 + (s[..., 0] > 0.5) * 1.0),
+            horizon=2,
+        )
+        for start in (0.0, 0.5, 2.0, 1e6):
+            assert len(solve_costate(kinked, np.array([start]), backend="torch").status) == 1
+
+
 @pytest.mark.parametrize(
     ("states", "message"),
     [
@@ -121,9 +181,9 @@ def test_what_is_no_problem_is_refused() -> None:
         solve_costate("Pendulum-v1", np.zeros(2))  # type: ignore[arg-type]
 
 
-def test_a_problem_without_horizon_asks_for_one() -> None:
-    with pytest.raises(UsageError, match="horizon=N"):
-        solve_costate(problem("hrl/BrockMirman-v0"), np.array([0.1]))
+def test_a_problem_without_horizon_or_discount_asks_for_one() -> None:
+    with pytest.raises(UsageError, match="for ever, which is infinite"):
+        solve_costate(problem("hrl/BrockMirman-v0", discount=1.0), np.array([0.1]))
 
 
 @pytest.mark.parametrize("shape", [(), (2, 2), (0,)])

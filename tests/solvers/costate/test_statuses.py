@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +84,124 @@ def test_a_flat_direction_is_stationary_and_no_strict_optimum(backend: str, made
     solution = solve_costate(both, np.array([0.0]), backend=backend)
     assert solution.status[0] is not PathStatus.LOCAL_OPTIMUM
     assert solution.value[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def _reduced_hessian(asked: ControlProblem, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Return the Hessian of the return in all actions, by torch through the dynamics."""
+
+    def earned(flat: torch.Tensor) -> torch.Tensor:
+        s, total = torch.as_tensor(state), torch.zeros((), dtype=torch.float64)
+        for k, a in enumerate(flat.reshape(actions.shape)):
+            total = total + asked.discount**k * asked.reward(s, a, k)
+            s = asked.dynamics(s, a, k)
+        return total + asked.discount ** len(actions) * asked.terminal_reward(s)
+
+    hessian: Any = torch.autograd.functional.hessian(earned, torch.as_tensor(actions.ravel()))  # untyped in torch
+    return np.asarray(hessian.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "horizon"),
+    [
+        ("Pendulum-v1", [0.6, 0.4], 12),
+        ("hrl/Quadrotor-v0", [0.5, -0.3, 0.4, 0.0, 0.0, 0.2], 12),
+        ("hrl/CartPoleSwingUp-v0", [0.0, 0.0, 2.0, 0.0], 25),
+        ("hrl/VanDerPol-v0", [0.0, 1.0], 15),
+        ("hrl/BrockMirman-v0", [0.1], 10),
+        ("hrl/LinearQuadratic-v0", [1.0, 0.5], 20),
+    ],
+)
+def test_a_local_optimum_is_a_strict_maximum_of_the_return_in_all_free_actions(
+    name: str, state: list[float], horizon: int
+) -> None:
+    asked = problem(name)
+    solution = solve_costate(asked, np.array(state), horizon=horizon, tol=1e-10).unwrap()
+    actions = solution.trajectory.actions[0]
+    space: Any = asked.action_space
+    free = ((actions > space.low) & (actions < space.high)).ravel()
+    hessian = _reduced_hessian(asked, np.array(state), actions)[np.ix_(free, free)]
+    assert np.linalg.eigvalsh(hessian).max() < 0.0
+    # The curvature is the smallest of the pivots: of L D Lᵀ from the last step back, each in its own step's currency.
+    m, left, pivots = actions.shape[1], -hessian, []
+    weights = np.repeat(asked.discount ** np.arange(horizon), m)[free]
+    steps = np.repeat(np.arange(horizon), m)[free]
+    for k in reversed(range(horizon)):
+        here = steps == k
+        if here.any():
+            pivots.append(np.linalg.eigvalsh(left[np.ix_(here, here)] / weights[here][0]).min())
+            left = left - left[:, here] @ np.linalg.solve(left[np.ix_(here, here)], left[here])
+    assert solution.curvature[0] == pytest.approx(min(pivots), rel=1e-5)
+
+
+def test_saddles_in_all_actions_are_what_the_curvature_says_they_are(backend: str, made: Made) -> None:
+    """Random quadratics in two actions at each of three steps: the sign of the curvature is the reduced Hessian's."""
+    verdicts = set()
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        A, B = (torch.as_tensor(generator.normal(size=(2, 2))) for _ in range(2))
+        q = generator.uniform(0.2, 1.2)
+        mixed = made(
+            lambda s, a, k, A=A, B=B: (s.unsqueeze(-2) * A).sum(-1) + (a.unsqueeze(-2) * B).sum(-1),
+            lambda s, a, k: -(a**2).sum(-1) + (s**2).sum(-1) * 0.3,
+            end=lambda s, q=q: q * s[..., 0] * s[..., 1],
+            n=2,
+            m=2,
+            horizon=3,
+            discount=0.9,
+        )
+        solution = solve_costate(mixed, np.zeros(2), backend=backend)
+        concave = np.linalg.eigvalsh(_reduced_hessian(mixed, np.zeros(2), np.zeros((3, 2)))).max() < 0.0
+        if np.abs(solution.trajectory.actions).max() == 0.0:  # else the ascent has found where it rises
+            assert (solution.status[0] is PathStatus.LOCAL_OPTIMUM) == concave
+            verdicts.add(bool(concave))
+    assert verdicts == {True, False}
+
+
+DEGENERATE = {
+    "a³": lambda a: a**3,
+    "a⁵": lambda a: a**5,
+    "-a⁴": lambda a: -(a**4),
+    "million a³": lambda a: 1e6 * a**3,
+    "thousandth a³": lambda a: 1e-3 * a**3,
+    "a³ - a⁴": lambda a: a**3 - a**4,
+}
+
+
+@pytest.mark.parametrize("bound", [math.inf, 2.0])
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_a_path_on_its_way_to_a_flat_point_is_no_strict_optimum(
+    backend: str, made: Made, name: str, bound: float
+) -> None:
+    """Below 0 the curvature of a³ is that of a maximum, and its slope below tol from 6e-5 on; beyond 0 it rises."""
+    asked = made(
+        lambda s, a, k: s + a, lambda s, a, k: DEGENERATE[name](a[..., 0]) - (a[..., 1] + 0.3) ** 2,
+        low=-bound, high=bound, m=2, n=2, horizon=2,
+    )  # fmt: skip
+    for start in (-0.5, -1e-3):
+        actions = np.tile([start, 0.4], (2, 1))
+        solution = solve_costate(asked, np.zeros(2), initial_actions=actions, backend=backend)
+        assert np.abs(solution.trajectory.actions[0, :, 0]).max() < 0.02
+        assert solution.status == [PathStatus.STATIONARY]
+        assert solution.curvature[0] == 0.0
+
+
+@pytest.mark.parametrize("start", [-1e-5, -1e-6, -1e-9, -1e-12])
+def test_a_start_beside_an_inflection_is_no_optimum(backend: str, made: Made, start: float) -> None:
+    cubic = made(lambda s, a, k: s, lambda s, a, k: a[..., 0] ** 3)
+    solution = solve_costate(cubic, np.array([0.0]), initial_actions=np.array([[start]]), backend=backend)
+    assert solution.status == [PathStatus.STATIONARY]
+
+
+@pytest.mark.parametrize(("scale", "tol"), [(1e-4, 1e-8), (1.0, 1e-8), (1e4, 1e-6), (1.0, 0.1)])
+def test_a_maximum_that_is_strict_is_not_taken_for_a_flat_one(
+    backend: str, made: Made, scale: float, tol: float
+) -> None:
+    bent = made(lambda s, a, k: s, lambda s, a, k: scale * (a[..., 0] ** 3 - a[..., 0] ** 2))
+    for start in (-0.5, -1e-3, 0.0, 0.2):
+        solution = solve_costate(
+            bent, np.array([0.0]), initial_actions=np.array([[start]]), tol=tol * scale, backend=backend
+        )
+        assert solution.status == [PathStatus.LOCAL_OPTIMUM]
 
 
 def test_a_least_value_in_the_middle_is_left_or_at_least_not_called_an_optimum(backend: str, made: Made) -> None:

@@ -1,0 +1,158 @@
+"""Paths without end: a long horizon whose end is paid what a steady state's neighborhood is worth.
+
+An optimal path of an infinite horizon comes to a steady state and stays (the turnpike). Where it is near, the value
+is quadratic to second order (`steady_state`), and that is the terminal reward of a horizon N. What the quadratic
+misses is of third order in the distance that is left after N steps, and discounted: N is doubled until the value, the
+first action and the first costate no longer change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hamiltonian_rl.errors import SolverError, UsageError
+from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
+from hamiltonian_rl.solvers.costate.steady_state import SteadyState, check_timeless, steady_state
+from hamiltonian_rl.trajectory import Policy
+
+FIRST_HORIZON, LONGEST_HORIZON = 32, 4096
+
+
+class SteadyEnd(ControlProblem):
+    """A problem whose last state is worth what the neighborhood of a steady state is, for ever (`SteadyState`).
+
+    ``h(s) = V(s̄) + λ̄ᵀ(s - s̄) + ½ (s - s̄)ᵀ P (s - s̄)``, where the difference of an angle is the shorter one; all
+    else is the problem's own.
+
+    Args:
+        problem: The problem.
+        rest: Its steady state.
+        horizon: N.
+    """
+
+    def __init__(self, problem: ControlProblem, rest: SteadyState, horizon: int = FIRST_HORIZON) -> None:
+        self.problem, self.rest, self.horizon = problem, rest, horizon
+        for name in ("state_space", "action_space", "discount", "periodic", "start", "spread", "state_names"):
+            setattr(self, name, getattr(problem, name))
+        self.phase_plane = problem.phase_plane
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """The problem's own."""
+        return self.problem.dynamics(state, action, step)
+
+    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """The problem's own."""
+        return self.problem.reward(state, action, step)
+
+    def constraints(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """The problem's own."""
+        return self.problem.constraints(state, action, step)
+
+    def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """The problem's own."""
+        return self.problem.initial_states(n, generator)
+
+    def observation(self, state: torch.Tensor) -> torch.Tensor:
+        """The problem's own."""
+        return self.problem.observation(state)
+
+    def away(self, state: torch.Tensor) -> torch.Tensor:
+        """Return ``s - s̄``, of an angle the shorter way round."""
+        away = state - torch.as_tensor(self.rest.state)
+        if not any(self.periodic):
+            return away
+        low, high = (torch.as_tensor(x, dtype=torch.float64) for x in (self.state_space.low, self.state_space.high))
+        turn = torch.where(torch.tensor(self.periodic), high - low, 1.0)
+        return torch.where(torch.tensor(self.periodic), torch.remainder(away + 0.5 * turn, turn) - 0.5 * turn, away)
+
+    def terminal_reward(self, state: torch.Tensor) -> torch.Tensor:
+        """``V(s̄) + λ̄ᵀ(s - s̄) + ½ (s - s̄)ᵀ P (s - s̄)``."""
+        away, rest = self.away(state), self.rest
+        bent = (torch.as_tensor(rest.curvature) * away.unsqueeze(-2)).sum(-1)
+        return rest.value + (away * (torch.as_tensor(rest.costate) + 0.5 * bent)).sum(-1)
+
+
+def solve_endless(
+    problem: ControlProblem,
+    starts: list[Policy | None],
+    tol: float,
+    solve: Callable[[ControlProblem, int, list[Any], bool], PathSolution],
+) -> PathSolution:
+    """Return optimal paths of an infinite horizon; `PathSolution.problem` is the `SteadyEnd` at the N it took.
+
+    Args:
+        problem: Whose functions do not depend on the step, and whose end, if it has one, counts for nothing.
+        starts: Policies to begin with.
+        tol: Relative change of value, first action and first costate that counts as none.
+        solve: Solves a problem at a horizon from starts, with or without the barrier.
+
+    Raises:
+        UsageError: The problem cannot go on without end, or is infinite there.
+        SolverError: It has no steady state, as far as was found.
+    """
+    check_timeless(problem)
+    if problem.terminal_constraints(torch.zeros(1, *problem.state_space.shape, dtype=torch.float64)).shape[-1]:
+        raise UsageError("The problem has terminal constraints, and an infinite horizon has no end; give horizon=N.")
+    guess = solve(problem, 2 * FIRST_HORIZON, starts, True)
+    rest = _rest(problem, guess)
+    before, horizon = None, FIRST_HORIZON
+    settled = np.zeros(len(guess.value), dtype=bool)
+    while horizon <= LONGEST_HORIZON and not settled.all():
+        ending = SteadyEnd(problem, rest, horizon)
+        if before is None:
+            # Of the guess the first half: what comes later is drawn to an end that is none. Or the feedback alone.
+            found = solve(ending, horizon, [_along(guess, known, ending) for known in (horizon, 0)], True)
+        else:
+            found = solve(ending, horizon, [_along(before, horizon // 2, ending)], False)
+            settled = np.all([_same(x, y, tol) for x, y in zip(_first(before), _first(found), strict=True)], axis=0)
+            settled |= ~np.isfinite(found.value)
+        before, horizon = found, 2 * horizon
+    status = [
+        PathStatus.UNSETTLED if state is PathStatus.LOCAL_OPTIMUM and not still else state
+        for state, still in zip(found.status, settled, strict=True)
+    ]
+    return replace(found, status=status)
+
+
+def _rest(problem: ControlProblem, guess: PathSolution) -> SteadyState:
+    """Return the steady state near the middle of the first long path, or else near the problem's nominal state."""
+    path, middle = guess.trajectory, FIRST_HORIZON
+    try:
+        rest = steady_state(problem, path.states[0, middle], path.actions[0, middle])
+    except SolverError:
+        rest = steady_state(problem)
+    held = problem.constraints(torch.tensor(rest.state[None]), torch.tensor(rest.action[None]), 0)
+    if held.numel() and float(held.max()) > -1e-9:
+        raise SolverError(
+            f"The steady state {rest.state.tolist()} is at or beyond a constraint ({float(held.max()):.3g}; expected "
+            "below 0): its value is no smooth function there. Give a horizon."
+        )
+    return rest
+
+
+def _along(path: PathSolution, known: int, ending: SteadyEnd) -> Policy:
+    """Return the policy that follows a path by its feedback for the known steps, then the steady state's."""
+    states, actions, rest = path.trajectory.states, path.trajectory.actions, ending.rest
+
+    def policy(state: np.ndarray, step: int) -> np.ndarray:
+        if step < known:
+            off = state - states[:, step]
+            return np.asarray(actions[:, step] + np.einsum("bmn,bn->bm", path.feedback[:, step], off))
+        return np.asarray(rest.action + ending.away(torch.tensor(state)).numpy() @ rest.feedback.T)
+
+    return policy
+
+
+def _first(path: PathSolution) -> tuple[np.ndarray, ...]:
+    costates: Any = path.trajectory.costates
+    return path.value[:, None], path.trajectory.actions[:, 0], costates[:, 0]
+
+
+def _same(old: np.ndarray, new: np.ndarray, tol: float) -> np.ndarray:
+    return np.asarray((np.abs(new - old) <= tol * (1.0 + np.abs(new))).all(-1))
