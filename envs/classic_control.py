@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from hamiltonian_rl.envs.integration import runge_kutta_step
-from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.problems import ControlProblem, Relaxation
 
 
 class Pendulum(ControlProblem):
@@ -29,7 +29,7 @@ class Pendulum(ControlProblem):
     action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float64)
     horizon = 200
     periodic = (True, False)
-    start = (math.pi, 0.0)  # hanging
+    start, driven = (math.pi, 0.0), 1  # hanging
     state_names = ("angle (rad)", "angular velocity (rad/s)")
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -62,7 +62,7 @@ class MountainCar(ControlProblem):
     state_space = gym.spaces.Box(np.array([-1.2, -0.07]), np.array([0.6, 0.07]), dtype=np.float64)
     action_space = gym.spaces.Discrete(3)
     horizon = 200
-    start, spread = (-0.5, 0.0), (0.1, 0.0)
+    start, spread, driven = (-0.5, 0.0), (0.1, 0.0), 1
     state_names = ("position", "velocity")
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -72,6 +72,12 @@ class MountainCar(ControlProblem):
     def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """Minus one."""
         return state[..., 0] * 0.0 - 1.0
+
+    def relaxed(self) -> Relaxation:
+        """The least time to the flag."""
+        from hamiltonian_rl.envs.relaxed_control import RelaxedMountainCar  # which is made of this class
+
+        return Relaxation(RelaxedMountainCar(), minimum_time=True)
 
     def terminated(self, state: torch.Tensor) -> torch.Tensor:
         """At the flag or beyond, not moving back."""
@@ -84,7 +90,7 @@ class ContinuousMountainCar(ControlProblem):
     state_space = MountainCar.state_space
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
     horizon = 999
-    start, spread, state_names = MountainCar.start, MountainCar.spread, MountainCar.state_names
+    start, spread, driven, state_names = MountainCar.start, MountainCar.spread, 1, MountainCar.state_names
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """`car_step` with the push ``0.0015 a``."""
@@ -94,6 +100,12 @@ class ContinuousMountainCar(ControlProblem):
         """``-0.1 a²``, and 100 for the step that reaches the flag."""
         arrived = self.terminated(self.dynamics(state, action, step))
         return 100.0 * arrived - 0.1 * action[..., 0] ** 2
+
+    def relaxed(self) -> Relaxation:
+        """The least cost of being at the flag after the last step."""
+        from hamiltonian_rl.envs.relaxed_control import ArrivingMountainCar  # which is made of this class
+
+        return Relaxation(ArrivingMountainCar(), minimum_time=False)
 
     def terminated(self, state: torch.Tensor) -> torch.Tensor:
         """At the flag or beyond, not moving back."""
@@ -134,6 +146,12 @@ class CartPole(ControlProblem):
     def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """One."""
         return state[..., 0] * 0.0 + 1.0
+
+    def relaxed(self) -> Relaxation:
+        """Viability: as far from the limits as can be, at every step."""
+        from hamiltonian_rl.envs.relaxed_control import RelaxedCartPole  # which is made of this class
+
+        return Relaxation(RelaxedCartPole(), minimum_time=False, window=50)
 
     def terminated(self, state: torch.Tensor) -> torch.Tensor:
         """Off the track (2.4 m) or beyond 12 degrees."""
@@ -187,7 +205,7 @@ class Acrobot(ControlProblem):
     action_space = gym.spaces.Discrete(3)
     horizon = 500
     periodic = (True, True, False, False)
-    start, spread = (0.0, 0.0, 0.0, 0.0), (0.1, 0.1, 0.1, 0.1)
+    start, spread, driven = (0.0, 0.0, 0.0, 0.0), (0.1, 0.1, 0.1, 0.1), 3
     state_names = ("θ₁ (rad)", "θ₂ (rad)", "θ₁' (rad/s)", "θ₂' (rad/s)")
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -208,6 +226,12 @@ class Acrobot(ControlProblem):
     def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """Minus one, and zero for the step that reaches the height."""
         return self.terminated(self.dynamics(state, action, step)) * 1.0 - 1.0
+
+    def relaxed(self) -> Relaxation:
+        """The least time to the height."""
+        from hamiltonian_rl.envs.relaxed_control import RelaxedAcrobot  # which is made of this class
+
+        return Relaxation(RelaxedAcrobot(), minimum_time=True)
 
     def terminated(self, state: torch.Tensor) -> torch.Tensor:
         """The tip is more than one link's length above the axis: ``-cos θ₁ - cos(θ₁ + θ₂) > 1``."""

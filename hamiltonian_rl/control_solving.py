@@ -12,10 +12,11 @@ import numpy as np
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.files import atomic_write
-from hamiltonian_rl.registry import PROBLEMS
+from hamiltonian_rl.registry import OWN, PROBLEMS
 from hamiltonian_rl.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute
     from hamiltonian_rl.solvers.solve_control import ControlSolution
 
 
@@ -28,12 +29,15 @@ class ControlOptimum:
         route: Which routes were asked for.
         solution: What they found, for one initial state.
         seconds: Seconds that took.
+        replayed: Return of the best policy in the real environment, Gymnasium's, under its own time limit; None where
+            that is another problem, or the path has no policy.
     """
 
     env_id: str
     route: str
     solution: ControlSolution
     seconds: float
+    replayed: float | None = None
 
     @property
     def converged(self) -> bool:
@@ -41,6 +45,8 @@ class ControlOptimum:
         solution = self.solution
         if solution.paths is not None:
             return bool(solution.paths.converged[0])
+        if solution.relaxed is not None:
+            return bool(np.isfinite(solution.relaxed.followed.value[0]))
         return solution.grid is not None and solution.grid.converged
 
 
@@ -91,7 +97,23 @@ def solve_control_env(
     grid_points = None if points is None else (points,) * len(first)
     started = time.perf_counter()
     solution = solve_control(problem, first, horizon=steps, route=route, points=grid_points, progress=progress)
-    return ControlOptimum(env_id, route, solution, time.perf_counter() - started)
+    replayed = _replayed(env_id, solution, parameters or {})
+    return ControlOptimum(env_id, route, solution, time.perf_counter() - started, replayed)
+
+
+def _replayed(env_id: str, solution: ControlSolution, parameters: dict[str, Any]) -> float | None:
+    """Return what the policy along the path earns in Gymnasium's own environment."""
+    from hamiltonian_rl.envs.replay import replay
+    from hamiltonian_rl.solvers.costate.starts import along_paths
+
+    same = solution.problem.horizon == PROBLEMS[env_id].steps and solution.problem.discount == 1.0
+    if env_id.startswith(OWN) or not same or (solution.paths is None and solution.relaxed is None):
+        return None
+    if solution.relaxed is not None:
+        policy = solution.relaxed.policies[0]
+    else:
+        policy = along_paths(cast(Any, solution.paths).one(0))
+    return replay(env_id, policy, solution.initial_states[0], **parameters)[0]
 
 
 def _first_state(problem: Any, text: str | None) -> np.ndarray:
@@ -133,14 +155,21 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
         of = f", the best of {len(paths.from_all_starts)} starts" if paths.from_all_starts else ""
         rows["By costates"] = f"{paths.value[0]:.6f}{of}"
         rows["Path"] = f"{paths.status[0].name}: {paths.status[0].value}"
+    if solution.relaxed is not None:
+        rows |= _relaxed_rows(solution.relaxed)
+    if optimum.replayed is not None:
+        rows[f"In {optimum.env_id} itself"] = (
+            f"{optimum.replayed:.6f}, by the path's feedback in Gymnasium's environment"
+        )
     if grid is not None and solution.grid_path is not None:
         error = solution.grid_error[0]
         close = f", error about {abs(error):.2g} (estimated)" if np.isfinite(error) else ""
         rows["By the grid"] = (
             f"{solution.grid_value[0]:.6f}{close}; its greedy path returns {solution.grid_path.returns[0]:.6f}"
         )
-    if paths is not None and grid is not None:
+    if grid is not None and (paths is not None or solution.relaxed is not None):
         rows["Grid above the best path by"] = f"{solution.gap[0]:.3g}"
+    if grid is not None and paths is not None:
         rows["First action: costates | grid"] = (
             f"{_numbers(paths.trajectory.actions[0, 0])} | {_numbers(grid.action_at(solution.initial_states)[0])}"
         )
@@ -159,6 +188,17 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
         )
         rows["Work"] = f"{int(paths.iterations[0])} iterations ({paths.backend}), {optimum.seconds:.1f} seconds in all"
     return {**rows, **({"Left out": solution.left_out} if solution.left_out else {})}
+
+
+def _relaxed_rows(relaxed: RelaxedRoute) -> dict[str, str]:
+    path = relaxed.paths[0]
+    steps, rounding = path.trajectory.actions.shape[1], relaxed.rounding[0]
+    rounded = "" if rounding == "none" else f", rounded ({rounding})"
+    return {
+        "Relaxation": f"{type(path.problem).__name__}, {steps} steps: {path.value[0]:.6f}; it bounds nothing",
+        "Its path": f"{path.status[0].name}: {path.status[0].value}",
+        "Its feedback in the problem": f"{relaxed.followed.value[0]:.6f}{rounded}",
+    }
 
 
 def _numbers(values: np.ndarray) -> str:
@@ -191,6 +231,8 @@ def keep_control_optimum(optimum: ControlOptimum, folder: RunFolder) -> list[str
         path = solution.paths.trajectory
         arrays |= {"states": path.states[0], "actions": path.actions[0], "costates": _costates(solution.paths)}
         arrays |= {"rewards": path.rewards[0], "feedback": solution.paths.feedback[0]}
+    if solution.relaxed is not None:
+        arrays |= {"states": solution.relaxed.followed.states[0], "actions": solution.relaxed.followed.actions[0]}
     if solution.grid is not None and solution.grid_path is not None:
         arrays |= {"grid_states": solution.grid_path.states[0], "grid_actions": solution.grid_path.actions[0]}
     with atomic_write(folder.path / "trajectory.npz") as file:
@@ -204,6 +246,7 @@ def keep_control_optimum(optimum: ControlOptimum, folder: RunFolder) -> list[str
             "return": float(solution.value[0]),
             **({} if solution.grid is None else {"grid_value": float(solution.grid_value[0])}),
             **({} if solution.paths is None else {"status": solution.paths.status[0].name.lower()}),
+            **({} if optimum.replayed is None else {"replayed": optimum.replayed}),
             "seconds": optimum.seconds,
         }
     )

@@ -58,7 +58,7 @@ def test_a_phase_plane_is_drawn_over_the_grid_of_two_coordinates(hrl, tmp_path):
         (("--env", "hrl/BrockMirman-v0", "--horizon", "none", "--discount", "1"), "which is infinite"),
         (("--env", "Pendulum-v1", "--discount", "1.5"), "expected a number from 0 to 1"),
         (("--env", "FrozenLake-v1", "--state", "1"), "--state = 1 does not apply"),
-        (("--env", "CartPole-v1"), "give points to have one"),
+        (("--env", "CartPole-v1", "--route", "bellman"), "give points to have one"),
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_is_kept(hrl, tmp_path, arguments, said):
@@ -66,3 +66,13 @@ def test_what_does_not_fit_is_said_and_nothing_is_kept(hrl, tmp_path, arguments,
     assert outcome.code not in (0, None)
     assert said in " ".join(outcome.err.split())
     assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_discrete_actions_are_relaxed_rounded_and_replayed_in_the_real_environment(hrl, tmp_path):
+    outcome = hrl("solve", "--env", "MountainCar-v0", "--points", 31, "--run-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    for said in ("RelaxedMountainCar", "rounded (nearest)", "In MountainCar-v0 itself", "By the grid"):
+        assert said in outcome.out
+    (folder,) = tmp_path.glob("*/optimum/0-*")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["replayed"] == result["return"] > -110.0

@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from hamiltonian_rl.problems.relaxation import Relaxation
+
 
 class ControlProblem(ABC):
     """Maximise ``Σ_k γ^k r(s_k, a_k, k) + γ^N h(s_N)`` subject to ``s_{k+1} = f(s_k, a_k, k)`` (Eq. 8-9).
@@ -37,6 +39,8 @@ class ControlProblem(ABC):
         spread: First states are drawn uniformly within this distance of it, shape ``(n,)``; empty for zero.
         state_names: Of the coordinates, for pictures; shape ``(n,)`` or empty.
         phase_plane: The two coordinates that a picture shows.
+        driven: The coordinate of the velocity that a single action pushes along, so that action times velocity is
+            power; None for none.
     """
 
     state_space: gym.spaces.Box
@@ -48,6 +52,7 @@ class ControlProblem(ABC):
     spread: tuple[float, ...] = ()
     state_names: tuple[str, ...] = ()
     phase_plane: tuple[int, int] = (0, 1)
+    driven: int | None = None
 
     @abstractmethod
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -87,6 +92,10 @@ class ControlProblem(ABC):
             return center + spread * generator.uniform(-1.0, 1.0, (n, *center.shape))
         low, high = self.state_space.low, self.state_space.high
         return generator.uniform(low, high, (n, *low.shape))
+
+    def relaxed(self) -> Relaxation | None:
+        """Return the problem in a form that has slopes, where its own has none; None unless said."""
+        return None
 
     def observation(self, state: torch.Tensor) -> torch.Tensor:
         """Return what an agent sees of the state; all of it unless said."""

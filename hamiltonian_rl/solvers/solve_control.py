@@ -1,5 +1,7 @@
 """Both routes to the optimum of a control problem: Bellman on a grid finds where, costates find exactly.
 
+Where the problem has no slopes and states a `Relaxation`, that is what the costates solve (`solve_relaxed`).
+
 A path improved by its costates ends in the optimum of its neighborhood; which one is decided by its start. A
 grid sees the whole state space and is never exact. So the grid's greedy path is a start for the costates, beside
 some that know nothing; the best path's own return is a lower bound on V*, and the grid's value, with an estimate
@@ -18,8 +20,10 @@ from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
 from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states, is_endless
+from hamiltonian_rl.solvers.grid_error import roughness
 from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
 from hamiltonian_rl.solvers.loops import Progress
+from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute, solve_relaxed
 from hamiltonian_rl.solvers.solve_grid import solve_grid
 from hamiltonian_rl.trajectory import Policy
 
@@ -36,6 +40,7 @@ class ControlSolution:
         problem: The problem, at the horizon that was solved, or None.
         initial_states: ``(B, n)``.
         paths: By costates, the best of all starts; None where that route was not taken.
+        relaxed: By costates of the problem's relaxation, followed in the problem itself; None where it states none.
         grid: By Bellman's equation on a grid; None where that route was not taken.
         grid_path: The grid's greedy paths; without horizon their first steps, the returns with the grid's value after.
         left_out: Why a route was not taken, a sentence, or empty.
@@ -44,6 +49,7 @@ class ControlSolution:
     problem: ControlProblem
     initial_states: np.ndarray
     paths: PathSolution | None
+    relaxed: RelaxedRoute | None
     grid: GridSolution | None
     grid_path: Rollout | None
     left_out: str
@@ -51,9 +57,11 @@ class ControlSolution:
     @property
     def value(self) -> np.ndarray:
         """The highest return of a path, a lower bound on V* where there is a horizon; shape ``(B,)``."""
-        lowest = np.full(len(self.initial_states), -np.inf)
-        by_costates = lowest if self.paths is None else self.paths.value
-        return np.asarray(np.fmax(by_costates, lowest if self.grid_path is None else self.grid_path.returns))
+        found = [np.full(len(self.initial_states), -np.inf)]
+        found += [] if self.paths is None else [self.paths.value]
+        found += [] if self.relaxed is None else [self.relaxed.followed.value]
+        found += [] if self.grid_path is None else [self.grid_path.returns]
+        return np.asarray(np.fmax.reduce(found))
 
     @property
     def grid_value(self) -> np.ndarray:
@@ -64,10 +72,15 @@ class ControlSolution:
 
     @property
     def grid_error(self) -> np.ndarray:
-        """An estimate, no bound, of the grid's error there, shape ``(B,)``; NaN where there is none."""
+        """An estimate, no bound, of the grid's error there, shape ``(B,)``; NaN where there is none.
+
+        Of two resolutions compared, and how rough V is around (`roughness`).
+        """
         if self.grid is None or self.grid.error_estimate is None:
             return np.full(len(self.initial_states), np.nan)
-        return np.asarray(self.grid.grid.interpolate(self.grid.error_estimate, self.initial_states))
+        grid, value = self.grid.grid, self.grid.value
+        error = self.grid.error_estimate + roughness(grid, value if value.ndim == 1 else value[0])
+        return np.asarray(grid.interpolate(error, self.initial_states))
 
     @property
     def gap(self) -> np.ndarray:
@@ -129,10 +142,12 @@ def solve_control(
         shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
         grid = solve_grid(Grid(problem, shape, n_actions), estimate_error=True, progress=progress)
         grid_path = None if endless else grid.rollout(states)
-    paths = None
+    paths = relaxed = None
     if route != "bellman" and not no_costates and endless:
         greedy: list[Start] = [] if grid is None else [lambda state, step: grid.action_at(state)]
         paths = solve_costate(problem, states, starts=[_middle(problem), *greedy, *starts], tol=tol, threads=threads)
+    elif route != "bellman" and problem.relaxed() is not None:
+        relaxed = solve_relaxed(problem, states, starts, tol=tol)
     elif route != "bellman" and not no_costates:
         runs = [solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)]
         if grid_path is not None:
@@ -141,8 +156,9 @@ def solve_control(
         paths = best_of(runs)
     if grid is not None and endless:
         grid_path = _greedy_path(grid, states, ENDLESS_STEPS if paths is None else int(paths.problem.horizon or 0))
-    left_out = no_grid if grid is None and route == "both" else no_costates if paths is None and route == "both" else ""
-    return ControlSolution(problem, states, paths, grid, grid_path, left_out)
+    taken = paths is not None or relaxed is not None
+    left_out = "" if route != "both" else no_grid if grid is None else "" if taken else no_costates
+    return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
 
 
 def _along(path: Rollout) -> Start:
@@ -193,9 +209,10 @@ def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:
 
 def _no_costates(problem: ControlProblem) -> str:
     """Return why costates cannot be used, or nothing."""
-    if isinstance(problem.action_space, gym.spaces.Box):
+    if isinstance(problem.action_space, gym.spaces.Box) or problem.relaxed() is not None:
         return ""
     return (
         "The actions are discrete: the Hamiltonian has no derivative with respect to them, and where the reward is "
-        "constant until the episode ends the costate is zero almost everywhere. A grid alone answers."
+        "constant until the episode ends the costate is zero almost everywhere. A grid alone answers, or a Relaxation "
+        "if the problem states one (`ControlProblem.relaxed`)."
     )

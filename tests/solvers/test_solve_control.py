@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import hamiltonian_rl
+from hamiltonian_rl.envs.replay import replay
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
 from hamiltonian_rl.solvers.costate.kernel_cache import kernels_of
+from hamiltonian_rl.solvers.costate.starts import along_paths
 from hamiltonian_rl.solvers.solve_control import solve_control
 
 HANGING = np.array([np.pi, 0.0])
@@ -31,6 +33,22 @@ def test_a_coarse_grid_polished_by_costates_swings_the_pendulum_up_as_well_as_an
     assert certificate.dynamics[0] < 1e-12
     assert certificate.stationarity[0] < 1e-8
     assert certificate.costate[0] < 1e-6
+
+
+@pytest.mark.parametrize(("points", "count"), [(51, 50), pytest.param(101, 200, marks=pytest.mark.slow)])
+def test_polished_values_of_random_pendulums_lie_within_the_grids_error_and_are_earned_in_the_real_environment(
+    points, count
+):
+    pendulum = hamiltonian_rl.problem("Pendulum-v1")
+    states = pendulum.initial_states(count, np.random.default_rng(0))
+    found = solve_control(pendulum, states, points=(points, points))
+    assert (np.abs(found.gap) <= found.grid_error).all()
+    assert (found.value >= found.grid_path.returns - 1e-9).all()
+    best = [found.paths.one(index) for index in range(count)]
+    for path, state in zip(best, states, strict=True):
+        earned, _ = replay("Pendulum-v1", along_paths(path), state)
+        # Gymnasium's own rounding along the unstable upright is the reason for no less.
+        assert earned == pytest.approx(path.value[0], abs=1e-3)
 
 
 def test_the_swing_up_earns_what_it_says_in_the_real_environment_by_its_feedback(swing_up):
@@ -93,14 +111,20 @@ def test_without_horizon_costates_grid_and_closed_form_agree():
         np.testing.assert_allclose(found.grid_path.returns, exact, atol=1e-3)
 
 
-def test_discrete_actions_leave_the_grid_alone_and_say_so():
-    car = hamiltonian_rl.problem("MountainCar-v0")
-    found = solve_control(car, np.array([-0.5, 0.0]), points=(41, 41))
-    assert found.paths is None
+class Unordered(type(hamiltonian_rl.problem("MountainCar-v0"))):
+    """Discrete actions, and nothing between them."""
+
+    def relaxed(self):
+        return None
+
+
+def test_discrete_actions_without_a_relaxation_leave_the_grid_alone_and_say_so():
+    found = solve_control(Unordered(), np.array([-0.5, 0.0]), points=(41, 41))
+    assert found.paths is found.relaxed is None
     assert "discrete" in found.left_out
     assert found.value[0] == found.grid_path.returns[0]
     with pytest.raises(UsageError, match="discrete"):
-        solve_control(car, np.array([-0.5, 0.0]), route="hamiltonian")
+        solve_control(Unordered(), np.array([-0.5, 0.0]), route="hamiltonian")
 
 
 class Goal(ControlProblem):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 
@@ -107,6 +108,21 @@ class PathSolution:
             if all(np.abs(actions - other).max(initial=0.0) > scale for _, _, other in found):
                 found.append((float(runs[run].value[index]), run, actions))
         return [(value, run) for value, run, _ in found]
+
+    def one(self, index: int) -> PathSolution:
+        """Return the path from one initial state, as a solution of its own."""
+        part = slice(index, index + 1)
+        arrays = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers")
+        path = {name: value[part] for name, value in vars(self.trajectory).items() if value is not None}
+        return replace(
+            self,
+            trajectory=Trajectory(**path),
+            status=self.status[part],
+            start=self.start[part],
+            iterations=self.iterations[part],
+            from_all_starts=[run.one(index) for run in self.from_all_starts],
+            **cast(Any, {name: getattr(self, name)[part] for name in arrays}),
+        )
 
     def unwrap(self) -> PathSolution:
         """Return this solution.
