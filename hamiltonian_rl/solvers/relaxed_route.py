@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import gymnasium as gym
 import numpy as np
 
+from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import PathSolution, solve_costate
 from hamiltonian_rl.solvers.costate.solve_costate import Start
@@ -60,8 +61,12 @@ def solve_relaxed(
     Args:
         problem: At its horizon.
         initial_states: ``(B, n)``.
-        starts: First actions or policies of the relaxed problem, beside its own.
+        starts: First actions or policies of the relaxed problem, beside its own; of a path of least time, whose
+            number of steps is not known, policies alone.
         tol: Of the costates' stationarity.
+
+    Raises:
+        UsageError: If a start or an argument does not fit.
 
     Example:
         >>> from hamiltonian_rl.envs.problems import problem
@@ -75,7 +80,10 @@ def solve_relaxed(
     relaxed = relaxation.problem
     relaxed.horizon = problem.horizon
     if relaxation.minimum_time:
-        first = [*_pumps(relaxed, (1.0,)), *starts]
+        policies_alone = [start for start in starts if callable(start)]
+        if len(policies_alone) < len(starts):
+            raise UsageError("A path of least time is sought at several horizons: expected policies as starts.")
+        first = [*_pumps(relaxed, (1.0,)), *policies_alone]
         found = [_least_time(problem, relaxed, state[None], first, tol) for state in initial_states]
     else:
         window = relaxation.window
@@ -113,7 +121,7 @@ def _pumps(relaxed: ControlProblem, shares: Sequence[float]) -> list[Policy]:
 
 
 def _least_time(
-    problem: ControlProblem, relaxed: ControlProblem, state: np.ndarray, starts: list[Start], tol: float
+    problem: ControlProblem, relaxed: ControlProblem, state: np.ndarray, starts: list[Policy], tol: float
 ) -> _Found:
     """Shorten the horizon while the relaxed path still ends the episode; then round at horizons from there on."""
     longest = relaxed.horizon or 0

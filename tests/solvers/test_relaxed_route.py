@@ -6,6 +6,7 @@ import pytest
 
 import hamiltonian_rl
 from hamiltonian_rl.envs.replay import replay
+from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import Grid
 from hamiltonian_rl.solvers import solve_grid
 from hamiltonian_rl.solvers.relaxed_route import solve_relaxed
@@ -76,3 +77,8 @@ def test_the_continuous_mountain_car_earns_in_single_precision_what_was_reported
 
 def test_a_problem_that_states_no_relaxation_has_none():
     assert solve_relaxed(hamiltonian_rl.problem("Pendulum-v1"), np.zeros((1, 2))) is None
+
+
+def test_actions_of_one_length_are_no_start_for_a_path_of_least_time():
+    with pytest.raises(UsageError, match="several horizons: expected policies"):
+        solve_relaxed(hamiltonian_rl.problem("MountainCar-v0"), np.array([[-0.5, 0.0]]), [np.zeros((200, 1))])
