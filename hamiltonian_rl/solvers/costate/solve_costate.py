@@ -94,11 +94,7 @@ def solve_costate(
     """
     if isinstance(backend, Phase) and backend.problem is not problem:
         raise UsageError("backend was prepared for another problem; expected prepare(problem) of this one.")
-    if starts is not None and initial_actions is not None:
-        raise UsageError("initial_actions and starts are both given; expected one of them.")
-    if starts is not None and not isinstance(starts, Sequence | np.ndarray):
-        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
-    firsts: list[Start | None] = list(starts) if starts is not None else [initial_actions]
+    firsts = _given_starts(initial_actions, starts)
     if is_endless(problem, horizon):
         if isinstance(backend, Phase):
             raise UsageError("backend was prepared for finite horizons, and this one is infinite; give horizon=N.")
@@ -112,8 +108,6 @@ def solve_costate(
             "on a grid, or state a continuous relaxation of it."
         )
     settings = _checked_settings(tol, max_iterations, threads)
-    if not firsts:
-        raise UsageError("starts is empty; expected at least one.")
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
     guesses = [_first_path(problem, states, start) for start in firsts]
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
@@ -122,6 +116,18 @@ def solve_costate(
         high = replace(settings, first_barrier=HIGH_BARRIER)
         runs.append(_solve(problem, states, again, high, solve_phase, barrier))
     return best_of(runs, settings.tol)
+
+
+def _given_starts(initial_actions: Start | None, starts: Sequence[Start] | None) -> list[Start | None]:
+    if starts is None:
+        return [initial_actions]
+    if initial_actions is not None:
+        raise UsageError("initial_actions and starts are both given; expected one of them.")
+    if not isinstance(starts, Sequence | np.ndarray):
+        raise UsageError(f"starts is a {type(starts).__name__}; expected a list of first actions and policies.")
+    if not len(starts):
+        raise UsageError("starts is empty; expected at least one.")
+    return list(starts)
 
 
 def is_endless(problem: ControlProblem, horizon: int | float | None) -> bool:
