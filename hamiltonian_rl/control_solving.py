@@ -163,12 +163,13 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
         )
     if grid is not None and solution.grid_path is not None:
         error = solution.grid_error[0]
-        close = f", error about {abs(error):.2g} (estimated)" if np.isfinite(error) else ""
+        close = f", error up to about {abs(error):.3g} (estimated)" if np.isfinite(error) else ""
         rows["By the grid"] = (
             f"{solution.grid_value[0]:.6f}{close}; its greedy path returns {solution.grid_path.returns[0]:.6f}"
         )
     if grid is not None and (paths is not None or solution.relaxed is not None):
-        rows["Grid above the best path by"] = f"{solution.gap[0]:.3g}"
+        side = "above" if solution.gap[0] >= 0.0 else "below"
+        rows[f"Grid {side} the best path by"] = f"{abs(solution.gap[0]):.3g}"
     if grid is not None and paths is not None:
         rows["First action: costates | grid"] = (
             f"{_numbers(paths.trajectory.actions[0, 0])} | {_numbers(grid.action_at(solution.initial_states)[0])}"
@@ -233,6 +234,9 @@ def keep_control_optimum(optimum: ControlOptimum, folder: RunFolder) -> list[str
         arrays |= {"rewards": path.rewards[0], "feedback": solution.paths.feedback[0]}
     if solution.relaxed is not None:
         arrays |= {"states": solution.relaxed.followed.states[0], "actions": solution.relaxed.followed.actions[0]}
+        relaxed = solution.relaxed.paths[0].trajectory
+        arrays |= {"relaxed_states": relaxed.states[0], "relaxed_actions": relaxed.actions[0]}
+        arrays |= {"relaxed_costates": _costates(solution.relaxed.paths[0])}
     if solution.grid is not None and solution.grid_path is not None:
         arrays |= {"grid_states": solution.grid_path.states[0], "grid_actions": solution.grid_path.actions[0]}
     with atomic_write(folder.path / "trajectory.npz") as file:
@@ -260,23 +264,29 @@ def _pictures(optimum: ControlOptimum) -> dict[str, Any]:
     n = solution.initial_states.shape[1]
     names = tuple(problem.state_names) or tuple(f"state {i}" for i in range(n))
     found: dict[str, Any] = {}
-    if solution.paths is not None:
-        path = solution.paths.trajectory
+    solved, relaxation = solution.paths, ""
+    if solution.relaxed is not None:
+        solved, relaxation = solution.relaxed.paths[0], "relaxation, "
+    if solved is not None:
+        path = solved.trajectory
         actions = path.actions[0]
         rows = {
             "state": (path.states[0], names),
             "action": (actions, tuple(f"action {i}" for i in range(actions.shape[1]))),
-            "costate": (_costates(solution.paths), tuple(f"dV/d({name})" for name in names)),
+            "costate": (_costates(solved), tuple(f"dV/d({name})" for name in names)),
         }
-        title = f"{optimum.env_id}: return {solution.paths.value[0]:.4f}"
+        title = f"{optimum.env_id}: {relaxation}return {solved.value[0]:.4f}"
         found["path.png"] = trajectory_picture(rows, title)
     grid = solution.grid
     if grid is not None and n == 2 and solution.grid_path is not None:
-        states = solution.grid_path.states[0] if solution.paths is None else solution.paths.trajectory.states[0]
+        states, route = solution.grid_path.states[0], "greedy path of the grid"
+        if solution.paths is not None:
+            states, route = solution.paths.trajectory.states[0], "path by costates"
         value = (grid.value[0] if grid.value.ndim == 2 else grid.value).reshape(grid.grid.shape)
         axes = (grid.grid.axes[0], grid.grid.axes[1])
         wrapped = _wrapped(states, grid.grid)
-        found["phase.png"] = phase_picture(value, axes, wrapped, names[:2], f"{optimum.env_id}: path over V")
+        title = f"{optimum.env_id}: path over V"
+        found["phase.png"] = phase_picture(value, axes, wrapped, names[:2], title, route)
     return found
 
 

@@ -107,7 +107,7 @@ def _solve_control(
     with optimum_folder(env, run_dir) as folder:
         with _sweeps_shown() as show:
             optimum = solve_control_env(env, parameters=parameters, state=state, **wanted, progress=show)
-        print_table(f"Optimum of {env}", control_rows(optimum))
+        print_table(f"Best paths of {env}", control_rows(optimum))
         pictures = keep_control_optimum(optimum, folder)
     say(f"The run lies in   {folder.path}")
     for name in pictures:

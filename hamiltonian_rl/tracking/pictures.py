@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+LEAST_SPAN = 1e-2  # of an axis, in units of what it shows
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
 LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
 
@@ -90,7 +91,7 @@ def trajectory_picture(
         title: Of the picture.
         dashed: Of some labels, other values of the same shape to compare with.
     """
-    figure = Figure(figsize=(6.4, 2.2 * len(rows) + 0.6), layout="constrained")
+    figure = Figure(figsize=(8.0, 2.2 * len(rows) + 0.6), layout="constrained")
     all_axes: Any = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
     all_axes[0].set_title(title)
     for axes, (label, (values, names)) in zip(all_axes, rows.items(), strict=True):
@@ -99,14 +100,22 @@ def trajectory_picture(
             axes.plot(values[:, line], label=name, **style)
             if dashed and label in dashed:
                 axes.plot(dashed[label][:, line], "--", label=f"{name}, grid", **style)
+        low, high = axes.get_ylim()
+        if high - low < LEAST_SPAN * (1.0 + abs(high)):  # rounding is no curve
+            axes.set_ylim(low - LEAST_SPAN * (1.0 + abs(low)), high + LEAST_SPAN * (1.0 + abs(high)))
         axes.set_ylabel(label)
-        axes.legend(loc="best", fontsize="small")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize="small")  # beside the curves, not on them
     all_axes[-1].set_xlabel("step k")
     return figure
 
 
 def phase_picture(
-    value: np.ndarray, axes_values: tuple[np.ndarray, np.ndarray], path: np.ndarray, names: tuple[str, ...], title: str
+    value: np.ndarray,
+    axes_values: tuple[np.ndarray, np.ndarray],
+    path: np.ndarray,
+    names: tuple[str, ...],
+    title: str,
+    route: str,
 ) -> Figure:
     """Draw a path of two coordinates over the heat map of V on a grid.
 
@@ -116,12 +125,13 @@ def phase_picture(
         path: States, shape ``(T, 2)``; NaN breaks the line.
         names: Of the two coordinates.
         title: Of the picture.
+        route: What the path is.
     """
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes: Any = figure.add_subplot()
     image = axes.pcolormesh(*axes_values, value.T, cmap="cividis", shading="nearest")
     figure.colorbar(image, ax=axes, label="V by the grid (return)")
-    axes.plot(path[:, 0], path[:, 1], ".-", color="white", markersize=3, linewidth=1, label="path by costates")
+    axes.plot(path[:, 0], path[:, 1], ".-", color="white", markersize=3, linewidth=1, label=route)
     axes.plot(path[:1, 0], path[:1, 1], "o", color="tab:orange", label="start")
     axes.set(xlabel=names[0], ylabel=names[1], title=title)
     axes.legend(loc="upper right", facecolor="0.3", labelcolor="white")

@@ -33,7 +33,7 @@ def test_cart_pole_stands_for_500_steps_from_100_resets_of_the_real_environment(
 @pytest.mark.parametrize(
     ("env_id", "count", "seed", "least"),
     [
-        # Our tuned DQN, mean of 100 episodes: -98 to -100, and -70 to -76; the longest single ones here are shorter.
+        # Our tuned DQN, mean of 100 episodes: -98 to -100, and -70 to -76.
         ("MountainCar-v0", 6, 0, -105.0),
         ("Acrobot-v1", 2, 0, -65.0),
     ],
@@ -72,7 +72,7 @@ def test_the_continuous_mountain_car_earns_in_single_precision_what_was_reported
         earned, _ = replay(env_id, policy, state)
         # The environment rounds its state to 6e-8 in each of 999 steps, and feedback follows.
         assert earned == pytest.approx(value, abs=1e-3)
-        assert earned > 95.0  # 90 is the environment's threshold; pumping with all force earns about 90
+        assert earned > 95.0  # the threshold of the environment is 90
 
 
 def test_a_problem_that_states_no_relaxation_has_none():

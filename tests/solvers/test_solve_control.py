@@ -35,12 +35,12 @@ def test_a_coarse_grid_polished_by_costates_swings_the_pendulum_up_as_well_as_an
     assert certificate.costate[0] < 1e-6
 
 
-@pytest.mark.parametrize(("points", "count"), [(51, 50), pytest.param(101, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("points", "count"), [(51, 50), pytest.param(151, 200, marks=pytest.mark.slow)])
 def test_polished_values_of_random_pendulums_lie_within_the_grids_error_and_are_earned_in_the_real_environment(
     points, count
 ):
     pendulum = hamiltonian_rl.problem("Pendulum-v1")
-    states = pendulum.initial_states(count, np.random.default_rng(0))
+    states = pendulum.initial_states(count, np.random.default_rng(2))  # seeds 0 and 1 chose the estimate's form
     found = solve_control(pendulum, states, points=(points, points))
     assert (np.abs(found.gap) <= found.grid_error).all()
     assert (found.value >= found.grid_path.returns - 1e-9).all()
