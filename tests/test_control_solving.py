@@ -76,3 +76,10 @@ def test_discrete_actions_are_relaxed_rounded_and_replayed_in_the_real_environme
     (folder,) = tmp_path.glob("*/optimum/0-*")
     result = json.loads((folder / "result.json").read_text())
     assert result["replayed"] == result["return"] > -110.0
+    assert "Optimum of" not in outcome.out  # a path's return is a lower bound
+    (folder,) = tmp_path.glob("*/optimum/0-*")
+    for name in ("path.png", "phase.png"):
+        assert (folder / name).read_bytes()[:4] == PNG
+    with np.load(folder / "trajectory.npz") as kept:
+        steps = len(kept["relaxed_actions"])
+        assert kept["relaxed_states"].shape == kept["relaxed_costates"].shape == (steps + 1, 2)
