@@ -49,10 +49,10 @@ def solve(
     ] = None,
     run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are kept.")] = RUNS,
 ) -> None:
-    """Compute the optimum of an environment: what no agent can pass.
+    """Compute the optimum of an environment, or bounds of it: what agents are measured against.
 
     Of an environment with a table of its transitions, the exact optimum between certified bounds, by the method
-    that suits or is named. Of one with a control problem behind it, an optimal path from one state by costates
+    that suits or is named. Of one with a control problem behind it, the best path found from one state by costates
     (Pontryagin) beside the value on a grid (Bellman): --route, --state, --points.
 
     \b
