@@ -34,19 +34,24 @@ class RelaxedCartPole(CartPole):
         return -far - 0.001 * (action[..., 0] - 0.5) ** 2
 
 
-class RelaxedMountainCar(MountainCar):
-    """MountainCar-v0 with any push between left and right: what is left to the flag counts, at the last step."""
+class _AnyPush:
+    """Before a problem whose actions 0, 1, 2 push back, not, forward: any push between them, and episodes that last."""
 
-    action_space = gym.spaces.Box(0.0, 2.0, (1,), np.float64)  # type: ignore[assignment]
+    action_space = gym.spaces.Box(0.0, 2.0, (1,), np.float64)
     terminated = ControlProblem.terminated  # never
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """MountainCar-v0's, which is linear in the action."""
-        return super().dynamics(state, action[..., 0], step)
+        """The problem's own, which is made for any number between the actions."""
+        following: torch.Tensor = super().dynamics(state, action[..., 0], step)  # type: ignore[misc]
+        return following
 
     def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """``-1e-6 (a - 1)²``."""
         return -1e-6 * (action[..., 0] - 1.0) ** 2
+
+
+class RelaxedMountainCar(_AnyPush, MountainCar):  # type: ignore[misc]
+    """MountainCar-v0 with any push between left and right: what is left to the flag counts, at the last step."""
 
     def terminal_reward(self, state: torch.Tensor) -> torch.Tensor:
         """``-1000 max(0.501 - p, 0)²``: a little beyond the flag, for effort costs some of it."""
@@ -67,19 +72,8 @@ class ArrivingMountainCar(ContinuousMountainCar):
         return -100.0 * (0.48 - state[..., 0]).clamp(min=0.0) ** 2
 
 
-class RelaxedAcrobot(Acrobot):
+class RelaxedAcrobot(_AnyPush, Acrobot):  # type: ignore[misc]
     """Acrobot-v1 with any torque within ±1: what the tip lacks of the height counts, at the last step."""
-
-    action_space = gym.spaces.Box(0.0, 2.0, (1,), np.float64)  # type: ignore[assignment]
-    terminated = ControlProblem.terminated  # never
-
-    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """Acrobot-v1's, for any torque."""
-        return super().dynamics(state, action[..., 0], step)
-
-    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """``-1e-6 (a - 1)²``."""
-        return -1e-6 * (action[..., 0] - 1.0) ** 2
 
     def terminal_reward(self, state: torch.Tensor) -> torch.Tensor:
         """``-max(1.01 + cos θ₁ + cos(θ₁ + θ₂), 0)²``."""

@@ -104,7 +104,7 @@ def solve_control_env(
 def _replayed(env_id: str, solution: ControlSolution, parameters: dict[str, Any]) -> float | None:
     """Return what the policy along the path earns in Gymnasium's own environment."""
     from hamiltonian_rl.envs.replay import replay
-    from hamiltonian_rl.solvers.costate.starts import along_paths
+    from hamiltonian_rl.solvers.costate.following import along_paths
 
     same = solution.problem.horizon == PROBLEMS[env_id].steps and solution.problem.discount == 1.0
     if env_id.startswith(OWN) or not same or (solution.paths is None and solution.relaxed is None):

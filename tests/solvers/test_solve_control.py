@@ -12,8 +12,8 @@ from hamiltonian_rl.envs.replay import replay
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
+from hamiltonian_rl.solvers.costate.following import along_paths
 from hamiltonian_rl.solvers.costate.kernel_cache import kernels_of
-from hamiltonian_rl.solvers.costate.starts import along_paths
 from hamiltonian_rl.solvers.solve_control import solve_control
 
 HANGING = np.array([np.pi, 0.0])

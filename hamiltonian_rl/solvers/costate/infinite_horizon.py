@@ -17,6 +17,7 @@ import torch
 
 from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate.following import along
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.steady_state import SteadyState, check_timeless, steady_state
 from hamiltonian_rl.trajectory import Policy
@@ -138,15 +139,12 @@ def _rest(problem: ControlProblem, guess: PathSolution) -> SteadyState:
 
 def _along(path: PathSolution, known: int, ending: SteadyEnd) -> Policy:
     """Return the policy that follows a path by its feedback for the known steps, then the steady state's."""
-    states, actions, rest = path.trajectory.states, path.trajectory.actions, ending.rest
+    rest, ran = ending.rest, path.trajectory
 
-    def policy(state: np.ndarray, step: int) -> np.ndarray:
-        if step < known:
-            off = state - states[:, step]
-            return np.asarray(actions[:, step] + np.einsum("bmn,bn->bm", path.feedback[:, step], off))
+    def at_rest(state: np.ndarray, step: int) -> np.ndarray:
         return np.asarray(rest.action + ending.away(torch.tensor(state)).numpy() @ rest.feedback.T)
 
-    return policy
+    return along(ending, ran.states, ran.actions[:, :known], path.feedback, at_rest)
 
 
 def _first(path: PathSolution) -> tuple[np.ndarray, ...]:

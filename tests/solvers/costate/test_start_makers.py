@@ -7,7 +7,8 @@ import pytest
 import hamiltonian_rl
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.solvers.costate import solve_costate
-from hamiltonian_rl.solvers.costate.starts import along_paths, energy_pump, homotopy, receding_horizon
+from hamiltonian_rl.solvers.costate.following import along_paths
+from hamiltonian_rl.solvers.costate.starts import energy_pump, homotopy, receding_horizon
 from hamiltonian_rl.trajectory import rollout
 
 HANGING = np.array([np.pi, 0.0])
