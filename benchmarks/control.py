@@ -243,6 +243,7 @@ def torch(arguments: argparse.Namespace) -> None:
     case = CASES["quadrotor"]
     path = case.first_paths(case.states(arguments.states, arguments.seed))
     states = path.states[:, 0]
+    solve(case, states[:1], path.actions[:1])  # compiles
     fast, _ = clocked(lambda: solve(case, states, path.actions))
     slow, solution = clocked(lambda: solve(case, states, path.actions, backend="torch"))
     ms, converged = 1e3 * slow / len(states), share(solution.converged)

@@ -11,9 +11,9 @@ import torch
 
 from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems import ControlProblem
-from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.kernel_cache import Compiled, compiled, unchanged
+from hamiltonian_rl.solvers.costate.lane_batches import solve_lanes
 from hamiltonian_rl.solvers.costate.problem_check import check_functions, check_slopes
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.solvers.costate.torch_backend import solve_torch
@@ -113,9 +113,7 @@ def _compiled(problem: ControlProblem, kept: Compiled) -> Phase:
         "compiled",
         problem,
         kept.constraints,
-        lambda rule, batch, settings: lanes.solve_lanes(
-            kept.library, rule, batch, bounds, float(problem.discount), settings
-        ),
+        lambda rule, batch, settings: solve_lanes(kept.library, rule, batch, bounds, float(problem.discount), settings),
     )
 
 
