@@ -1,0 +1,53 @@
+"""The best of several paths from the same initial state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
+from hamiltonian_rl.trajectory import Trajectory
+
+TIE = 1e-12  # relative difference of two values that is rounding
+
+
+def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
+    """Return for each state the feasible path with the highest value, of several solutions for the same states.
+
+    Of paths whose values differ only by rounding, one that converged, and of these the first.
+    """
+    runs = [start for run in runs for start in (run.from_all_starts or [run])]
+    if len(runs) == 1:
+        return runs[0]
+    rank = np.array([[_rank(*x) for x in zip(run.status, run.violation <= tol, strict=True)] for run in runs])
+    values = np.array([np.where(np.isfinite(run.value), run.value, -np.inf) for run in runs])
+    values = np.where(rank == rank.max(0), values, -np.inf)
+    highest = values.max(0)
+    equal = (values >= highest - TIE * (1.0 + np.abs(highest))) | (values == highest)
+    converged = np.array([run.converged for run in runs])
+    best = np.where(equal, 1 + converged, 0).argmax(0)
+    each = np.arange(len(best))
+
+    def pick(name: str) -> np.ndarray:
+        return np.asarray(np.stack([getattr(run, name) for run in runs])[best, each])
+
+    paths = {
+        name: np.stack([getattr(run.trajectory, name) for run in runs])[best, each]
+        for name in ("states", "actions", "rewards", "value", "costates")
+    }
+    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
+    return replace(
+        runs[0],
+        trajectory=Trajectory(**paths),
+        status=[runs[run].status[state] for state, run in enumerate(best)],
+        start=best,
+        from_all_starts=runs,
+        **cast(Any, {name: pick(name) for name in names}),
+    )
+
+
+def _rank(status: PathStatus, feasible: bool) -> int:
+    """A feasible path beats one that is not; among feasible ones the value decides."""
+    return 0 if status is PathStatus.DIVERGED else 2 if feasible else 1
