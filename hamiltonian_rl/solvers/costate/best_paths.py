@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatu
 from hamiltonian_rl.trajectory import Trajectory
 
 TIE = 1e-12  # relative difference of two values that is rounding
+_OF_PATH = ("states", "actions", "rewards", "value", "costates")
+_ARRAYS = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
 
 
 def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
@@ -30,22 +34,34 @@ def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
     best = np.where(equal, 1 + converged, 0).argmax(0)
     each = np.arange(len(best))
 
-    def pick(name: str) -> np.ndarray:
-        return np.asarray(np.stack([getattr(run, name) for run in runs])[best, each])
+    def pick(read: Callable[[PathSolution], np.ndarray]) -> np.ndarray:
+        return np.asarray(np.stack([read(run) for run in runs])[best, each])
 
-    paths = {
-        name: np.stack([getattr(run.trajectory, name) for run in runs])[best, each]
-        for name in ("states", "actions", "rewards", "value", "costates")
-    }
-    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
-    return replace(
-        runs[0],
-        trajectory=Trajectory(**paths),
-        status=[runs[run].status[state] for state, run in enumerate(best)],
-        start=best,
-        from_all_starts=runs,
-        **cast(Any, {name: pick(name) for name in names}),
-    )
+    status = [runs[run].status[state] for state, run in enumerate(best)]
+    return _made(runs[0], pick, status=status, start=best, from_all_starts=runs)
+
+
+def merged(run: PathSolution, part: PathSolution, where: np.ndarray) -> PathSolution:
+    """Return a solution with the paths of another for some of its states, those at the indices ``where``."""
+
+    def put(read: Callable[[PathSolution], np.ndarray]) -> np.ndarray:
+        whole = read(run).copy()
+        whole[where] = read(part)
+        return whole
+
+    status = list(run.status)
+    for index, state in enumerate(where):
+        status[state] = part.status[index]
+    return _made(run, put, status=status)
+
+
+def _made(
+    run: PathSolution, make: Callable[[Callable[[PathSolution], np.ndarray]], np.ndarray], **others: Any
+) -> PathSolution:
+    """Return a solution whose arrays are made anew, each by a call with the function that reads it of a solution."""
+    path = {name: make(attrgetter(f"trajectory.{name}")) for name in _OF_PATH}
+    arrays: dict[str, Any] = {name: make(attrgetter(name)) for name in _ARRAYS}
+    return replace(run, trajectory=Trajectory(**path), **arrays, **others)
 
 
 def _rank(status: PathStatus, feasible: bool) -> int:

@@ -33,8 +33,8 @@ from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
 from hamiltonian_rl.solvers.costate.best_paths import best_of
 from hamiltonian_rl.solvers.costate.curvature import judged_curvature
 from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
+from hamiltonian_rl.solvers.costate.mirrored_starts import HIGH_BARRIER, bounded_on_both_sides, mirrored_runs
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
-from hamiltonian_rl.solvers.costate.second_start import HIGH_BARRIER, bounded_on_both_sides, mirrored_later
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.trajectory import Trajectory, follow
 
@@ -69,8 +69,8 @@ def solve_costate(
             policies, and the terminal reward counts for nothing.
         initial_actions: ``(N, m)``, ``(B, N, m)``, a policy to follow, or a `Guess` of states that need not fit
             their actions (multiple shooting); zero (within the bounds) when None. Where every action is bounded on
-            both sides, what is found is mirrored, delayed and solved once more (`second_start`), and the better path
-            is returned.
+            both sides, what is found is mirrored, delayed and solved once more, twice more where that ends in another
+            and worse optimum (`mirrored_starts`), and the best path is returned.
         starts: Any number of such instead, and nothing else; every state is solved from each, and the best path is
             returned. ``starts=[actions]`` solves once.
         tol: Largest stationarity residual ``|clip(a + ∂H/∂a) - a|``, and violation of the constraints.
@@ -114,9 +114,13 @@ def solve_costate(
     guesses = [first_path(problem, states, start) for start in firsts]
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
     if starts is None and barrier and bounded_on_both_sides(problem):
-        again = first_path(problem, states, mirrored_later(problem, runs[0].trajectory.actions))
         high = replace(settings, first_barrier=HIGH_BARRIER)
-        runs.append(_solve(problem, states, again, high, solve_phase, barrier))
+
+        def solve_again(where: np.ndarray, actions: np.ndarray) -> PathSolution:
+            first = first_path(problem, states[where], actions)
+            return _solve(problem, states[where], first, high, solve_phase, barrier)
+
+        runs += mirrored_runs(problem, runs[0], solve_again)
     return best_of(runs, settings.tol)
 
 

@@ -150,9 +150,9 @@ def reads_a_file(x: torch.Tensor) -> torch.Tensor:
 
 
 def imports(x: torch.Tensor) -> torch.Tensor:
-    from hamiltonian_rl.solvers.costate import second_start
+    from hamiltonian_rl.solvers.costate import mirrored_starts
 
-    return x * second_start.LATER
+    return x * mirrored_starts.LATER
 
 
 def names_in_a_string(x: torch.Tensor) -> torch.Tensor:
