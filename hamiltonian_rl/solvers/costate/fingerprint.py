@@ -84,10 +84,11 @@ class _Walk:
 
     def __init__(self, problem: ControlProblem) -> None:
         self.problem, self.snapshot = problem, Snapshot(problem, _known)
-        self.parts: list[Hashable] = [type(problem)]
+        self.attributes: dict[str, Hashable] = {}
         for name in dir(problem):
             if not name.startswith("__") and name not in NO_PART:
                 self._read_attribute(name, getattr(problem, name))
+        self.parts: list[Hashable] = [type(problem), *self.attributes.items()]
         self.parts += [self._read_by(getattr(problem, name), _DEEPEST, frozenset()) for name in _FUNCTIONS]
 
     def _read_attribute(self, name: str, value: Any) -> None:
@@ -99,7 +100,7 @@ class _Walk:
         if known is None:
             raise _Unknown
         self.snapshot.add_attribute(name, value, known)
-        self.parts.append((name, known))
+        self.attributes[name] = known
 
     def _read_by(self, function: Any, depth: int, seen: frozenset[int]) -> Hashable:
         """Return a key of a function's code and of what it reads: by name, so that a value may be there in vain."""
@@ -158,14 +159,18 @@ class _Walk:
         attributes = sorted(name for name in names if hasattr(value, name))
         if depth == 0 or not (attributes or named or isinstance(value, ControlProblem)):
             raise _Unknown
-        kind = value if named else type(value)
-        return (kind, *((name, self._key(getattr(value, name), names, depth - 1, seen)) for name in attributes))
+        own = self.attributes if value is self.problem else {}
+        found = [
+            (name, own[name] if name in own else self._key(getattr(value, name), names, depth - 1, seen))
+            for name in attributes
+        ]
+        return (value if named else type(value), *found)
 
 
 def _known(value: Any) -> Hashable | None:
     """Return a key of a value that is made of numbers; None of any other."""
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
+        value = value.numpy(force=True)
     if isinstance(value, np.ndarray):
         return None if value.dtype == object else (value.shape, value.dtype, value.tobytes())
     if isinstance(value, gym.spaces.Box):
