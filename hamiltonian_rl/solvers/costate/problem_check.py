@@ -18,7 +18,7 @@ STEP = 1e-6  # of the differences that they are compared with
 POINTS = 3
 LINE = 257  # points of a line along which jumps are looked for
 INSIDE = 0.9  # of the way to the bounds, where a logarithm may begin
-_looked_at: weakref.WeakSet[type] = weakref.WeakSet()
+looked_at: weakref.WeakSet[type] = weakref.WeakSet()  # classes whose jumps have been told
 
 
 def check_functions(problem: ControlProblem, states: np.ndarray) -> None:
@@ -46,8 +46,8 @@ def check_functions(problem: ControlProblem, states: np.ndarray) -> None:
                 f"The problem's {name} returns another thing for the same state when others are beside it: it mixes "
                 "the states of a batch, or depends on chance or on what was called before."
             )
-    if type(problem) not in _looked_at:
-        _looked_at.add(type(problem))
+    if type(problem) not in looked_at:
+        looked_at.add(type(problem))
         tell_jumps(problem, states)
 
 
