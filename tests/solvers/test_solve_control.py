@@ -28,6 +28,7 @@ def swing_up():
 def test_a_coarse_grid_polished_by_costates_swings_the_pendulum_up_as_well_as_anybody_did(swing_up):
     assert swing_up.grid_path.returns[0] < -340.0  # the grid alone
     assert swing_up.value[0] == pytest.approx(BEST_KNOWN, abs=1e-3)
+    assert abs(swing_up.gap[0]) <= swing_up.grid_error[0]
     assert swing_up.paths.status[0] is PathStatus.LOCAL_OPTIMUM
     certificate = swing_up.paths.certificate
     assert certificate.dynamics[0] < 1e-12
