@@ -33,7 +33,7 @@ from hamiltonian_rl.trajectory import Policy
 ROUTES = ("both", "bellman", "hamiltonian")
 ENDLESS_STEPS = 100  # that the grid alone is followed where there is no horizon
 KEPT = 8  # different paths of a state
-GRID_KICKS, PATH_KICKS = 3, 20  # first steps of kicks
+GRID_KICKS, PATH_KICKS = 6, 20  # first steps of kicks
 MOST_ROWS = 4096  # paths polished at once
 DEFAULT_POINTS = {1: 401, 2: 101, 3: 31}
 
@@ -122,7 +122,7 @@ def solve_control(
         starts: First actions, or policies, beside the grid's greedy path and three that know nothing; without
             horizon policies, beside the grid's and one that knows nothing.
         search: Whether to look for better optima by kicks (`kicked`) of the grid's greedy policy, then of the best
-            path. Some seventy solutions more from each state; none without horizon.
+            path. Some eighty solutions more from each state; none without horizon.
         tol: Of the costates' stationarity.
         threads: For the costates.
         progress: Of the grid's sweeps.

@@ -177,7 +177,7 @@ def _rests(problem: ControlProblem, guess: PathSolution) -> list[SteadyState]:
 def _is_one_of(ending: SteadyEnd, state: np.ndarray) -> bool:
     """Whether a state is near a known steady state."""
     near = [ending.away(torch.tensor(state), rest).abs().max() for rest in ending.rests]
-    return float(min(near)) <= NEAR * (1.0 + np.abs(state).max())
+    return bool(min(near) <= NEAR * (1.0 + np.abs(state).max()))
 
 
 def _inside(problem: ControlProblem, rest: SteadyState) -> SteadyState:
