@@ -252,9 +252,15 @@ def test_outcomes_that_do_not_sum_to_one_are_named():
         MDP.from_function(2, 1, lambda s, a: [(1.0, 7, 0.0, False)], 0.9)
 
 
+@pytest.mark.parametrize("policy", [[0, 2], [-1, 0], [0], 0])
+def test_policy_of_other_states_or_actions_has_no_chain(policy):
+    with pytest.raises(UsageError, match=r"`policy` has shape .*; expected shape \(2,\) and 0 to 1"):
+        MDP.from_arrays([[0, 1], [1, 0]], np.zeros((2, 2)), 0.9).under(policy)
+
+
 @pytest.mark.parametrize("count", [True, 0, 1.5, "2"])
 def test_number_of_states_that_is_none_is_named(count):
-    with pytest.raises(UsageError, match="n_states = .*expected a whole number from 1 up"):
+    with pytest.raises(UsageError, match=r"n_states = .*expected a whole number from 1 up"):
         MDP.from_function(count, 1, lambda s, a: [(1.0, 0, 0.0, False)], 0.9)
 
 
