@@ -33,9 +33,14 @@ def _points(asked: ControlProblem, seed: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-@pytest.mark.parametrize("name", BOXES)
+@pytest.mark.parametrize("name", PROBLEMS)
 def test_machine_code_of_a_problem_agrees_with_torch_up_to_second_derivatives(name: str) -> None:
+    """Of every registered problem, of those with discrete actions the relaxation."""
     asked = problem(name)
+    if name not in BOXES:
+        relaxed = asked.relaxed()
+        assert relaxed is not None
+        asked = relaxed.problem
     n, m = asked.state_space.shape[0], asked.action_space.shape[0]
     graph = Graph()
     blocks = [("s", n), ("a", m), ("step", None)]
