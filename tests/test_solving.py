@@ -4,10 +4,13 @@ import contextlib
 import json
 import re
 import tomllib
+from decimal import Decimal
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hamiltonian_rl import solve_command
@@ -15,7 +18,7 @@ from hamiltonian_rl.advice import in_options
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import METHODS
-from hamiltonian_rl.solving import _directions, solve_env, threshold_sentence
+from hamiltonian_rl.solving import _directions, certified, rounded_up, solve_env, threshold_sentence
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,25 @@ def test_arrows_lead_along_the_cliff():
     drawing = solve_env("CliffWalking-v1", discount=0.9).drawing().split("\n")
     assert drawing[2] == " ".join("→" * 11 + "↓")  # the row above the cliff, to its end and down
     assert drawing[3] == "↑" + " ·" * 11  # from the start up; nobody acts on the cliff, nor at the goal
+
+
+@settings(max_examples=200)
+@given(*(st.floats(low, high).filter(lambda x: not 0 < abs(x) < 1e-290) for low, high in ((-1e9, 1e9), (0, 1))))
+def test_printed_bounds_contain_those_that_are_certified(lower, width):
+    """What rounding to digits takes away is part of the distance that is printed."""
+    upper = lower + width
+    middle, distance = (Decimal(text) for text in certified(lower, upper).split(" ± "))
+    assert middle - distance <= Decimal(lower) <= Decimal(upper) <= middle + distance
+    assert distance <= Decimal("1.11") * (Decimal(width) / 2 + abs(middle) * Decimal("5e-12"))  # and not much more
+    assert Decimal(rounded_up(width)) >= Decimal(width)
+
+
+def test_states_in_which_nobody_acts_are_drawn_without_a_value():
+    """CliffWalking's table lets one act on the cliff and at the goal, Taxi's after the ride; holes are worth 0."""
+    shown = solve_env("CliffWalking-v1").shown_value
+    assert np.flatnonzero(np.isnan(shown)).tolist() == list(range(37, 48))
+    assert np.isfinite(solve_env("Taxi-v4").shown_value).sum() == 400
+    assert solve_env("FrozenLake-v1").shown_value[[5, 7, 11, 12, 15]].tolist() == [0.0] * 5
 
 
 def test_unreachable_threshold_is_called_that():

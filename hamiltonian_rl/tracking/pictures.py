@@ -19,7 +19,7 @@ def value_picture(
     """Draw values: as a heat map where the states are cells of a map, else sorted along a line.
 
     Args:
-        value: Shape ``(S,)``.
+        value: Shape ``(S,)``; NaN where there is nothing to show.
         shape: Rows and columns of the map, or None.
         signs: A sign a state to write into its cell, shape ``(S,)``, or None.
         title: Of the picture.
@@ -29,18 +29,19 @@ def value_picture(
     axes: Any = figure.add_subplot()
     axes.set_title(title)
     if shape is None:
-        axes.plot(np.sort(value)[::-1])
+        axes.plot(np.sort(value[np.isfinite(value)])[::-1])
         axes.set(xlabel="state, from the best to the worst", ylabel=f"optimal value ({what})")
         return figure
     image = axes.imshow(value.reshape(shape), cmap="cividis")  # readable with every kind of color vision
     figure.colorbar(image, ax=axes, label=f"optimal value ({what})", shrink=0.8)
     axes.set(xlabel="column", ylabel="row")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.set_facecolor("0.9")  # of cells without a value
     if signs is not None and value.size <= LARGEST_LABELLED:
-        middle = 0.5 * (float(value.min()) + float(value.max()))
+        middle = 0.5 * (float(np.nanmin(value)) + float(np.nanmax(value)))
         for index, (row, column) in enumerate(np.ndindex(*shape)):
-            color = "black" if value[index] > middle else "white"
+            color = "white" if value[index] <= middle else "black"
             axes.text(column, row, signs[index], ha="center", va="center", color=color)
     return figure
 
