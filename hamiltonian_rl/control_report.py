@@ -1,18 +1,14 @@
-"""What a control problem's solution says: the rows of a table, and what is kept and drawn of it in a run folder."""
+"""What a control problem's solution says, as the rows of a table."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hamiltonian_rl.control_solving import ControlOptimum
-from hamiltonian_rl.files import atomic_write
-from hamiltonian_rl.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from hamiltonian_rl.problems import Grid
     from hamiltonian_rl.solvers.costate import PathSolution
     from hamiltonian_rl.solvers.grid_solution import GridSolution
     from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute
@@ -21,15 +17,13 @@ if TYPE_CHECKING:
 def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     """Return what there is to say of a solution, as the rows of a table."""
     solution, paths, grid = optimum.solution, optimum.solution.paths, optimum.solution.grid
-    problem, value = solution.problem, solution.value[0]
+    problem = solution.problem
     steps = f"{problem.horizon or 'infinitely many'} steps"
     if optimum.horizons is not None:
         steps += f" (the best of {optimum.horizons[0]} to {optimum.horizons[-1]}, of a path each)"
-    real = "of a real path: the optimum is at least that"
-    estimated = "of a path and what its last state is worth (estimated)"
     rows = {
-        "From the state": f"{_numbers(solution.initial_states[0])}, {steps}, discount {problem.discount:g}",
-        "Best return found": f"{value:z.6f}, {estimated if problem.horizon is None else real}",
+        "From the state": f"{numbers(solution.initial_states[0])}, {steps}, discount {problem.discount:g}",
+        "Best return found": _best_return(optimum),
     }
     if paths is not None:
         rows |= _path_rows(paths)
@@ -58,6 +52,17 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     return {**rows, **({"Left out": solution.left_out} if solution.left_out else {})}
 
 
+def _best_return(optimum: ControlOptimum) -> str:
+    value, paths = optimum.solution.value[0], optimum.solution.paths
+    if not np.isfinite(value):
+        return "none: no path is finite"
+    if optimum.solution.problem.horizon is None:
+        return f"{value:z.6f}, of a path and what its last state is worth (estimated)"
+    if paths is not None and paths.status[0].name == "INFEASIBLE":
+        return f"{value:z.6f}, of a path that misses the constraints by {paths.violation[0]:.2g}: no bound"
+    return f"{value:z.6f}, of a real path: the optimum is at least that"
+
+
 def _path_rows(paths: PathSolution) -> dict[str, str]:
     from hamiltonian_rl.solvers.costate.infinite_horizon import SteadyEnd
 
@@ -71,9 +76,11 @@ def _path_rows(paths: PathSolution) -> dict[str, str]:
     if isinstance(paths.problem, SteadyEnd):
         rest = paths.problem.rest
         rows["Steady state"] = (
-            f"{_numbers(rest.state)} with the action {_numbers(rest.action)} and the costate {_numbers(rest.costate)}; "
+            f"{numbers(rest.state)} with the action {numbers(rest.action)} and the costate {numbers(rest.costate)}; "
             f"the path was followed for {paths.problem.horizon} steps towards it"
         )
+    if not np.isfinite(paths.value[0]):
+        return rows
     rows["Residuals of Eq. 13-15"] = (
         f"dynamics {certificate.dynamics[0]:.1e}, costates {certificate.costate[0]:.1e}, stationarity "
         f"{certificate.stationarity[0]:.1e}; smallest curvature {paths.curvature[0]:.2e}"
@@ -97,171 +104,22 @@ def _relaxed_rows(relaxed: RelaxedRoute) -> dict[str, str]:
 def _comparison_rows(paths: PathSolution, grid: GridSolution, states: np.ndarray) -> dict[str, str]:
     path = paths.trajectory
     return {
-        "First action: costates | grid": f"{_numbers(path.actions[0, 0])} | {_numbers(grid.action_at(states)[0])}",
-        "First costate | grid's gradient": f"{_numbers(_costates(paths)[0])} | {_numbers(grid.gradient_at(states)[0])}",
+        "First action: costates | grid": f"{numbers(path.actions[0, 0])} | {numbers(grid.action_at(states)[0])}",
+        "First costate | grid's gradient": f"{numbers(costates_of(paths)[0])} | {numbers(grid.gradient_at(states)[0])}",
     }
 
 
-def _numbers(values: np.ndarray) -> str:
+def numbers(values: np.ndarray) -> str:
+    """Return numbers in brackets, a zero without a sign.
+
+    Example:
+        >>> numbers(np.array([-0.0, 1.23456789]))
+        '(0, 1.2346)'
+    """
     return "(" + ", ".join(f"{value:z.5g}" for value in np.atleast_1d(values)) + ")"
 
 
-def _costates(paths: PathSolution) -> np.ndarray:
+def costates_of(paths: PathSolution) -> np.ndarray:
+    """Return the costates of the first path, shape ``(N + 1, n)``."""
     costates: np.ndarray = np.asarray(paths.trajectory.costates)[0]
     return costates
-
-
-def keep_control_optimum(optimum: ControlOptimum, folder: RunFolder) -> list[str]:
-    """Write a solution to its run folder, and return the names of its pictures.
-
-    Raises:
-        RunStorageError: The folder cannot be written.
-    """
-    solution, problem = optimum.solution, optimum.solution.problem
-    folder.write_config(
-        {
-            "env": optimum.env_id,
-            "route": optimum.route,
-            "state": solution.initial_states[0].tolist(),
-            "horizon": "none" if problem.horizon is None else problem.horizon,
-            "discount": problem.discount,
-        }
-    )
-    folder.write_provenance()
-    with atomic_write(folder.path / "trajectory.npz") as file:
-        np.savez(file, **cast(Any, _arrays(optimum)))
-    pictures = _pictures(optimum)
-    for name, picture in pictures.items():
-        with atomic_write(folder.path / name) as file:
-            picture.savefig(file, format="png", dpi=120)
-    folder.write_result(
-        {
-            "return": float(solution.value[0]),
-            **({} if solution.grid is None else {"grid_value": float(solution.grid_value[0])}),
-            "status": optimum.status.name.lower(),
-            **({} if optimum.replayed is None else {"replayed": optimum.replayed}),
-            "seconds": optimum.seconds,
-        }
-    )
-    return list(pictures)
-
-
-def _arrays(optimum: ControlOptimum) -> dict[str, np.ndarray]:
-    """Return what trajectory.npz holds: paths to the ends of their episodes, one row a step."""
-    solution = optimum.solution
-    arrays = {"initial_state": solution.initial_states[0]}
-    if solution.paths is not None:
-        path, runs = solution.paths.trajectory, solution.paths.from_all_starts or [solution.paths]
-        arrays |= {"states": path.states[0], "actions": path.actions[0], "costates": _costates(solution.paths)}
-        arrays |= {"rewards": path.rewards[0], "feedback": solution.paths.feedback[0]}
-        optima = solution.paths.optima(0)
-        arrays["optima_value"] = np.array([value for value, _ in optima])
-        for name in ("states", "actions", "costates"):
-            arrays[f"optima_{name}"] = np.array([getattr(runs[run].trajectory, name)[0] for _, run in optima])
-    if solution.relaxed is not None:
-        steps, followed = solution.relaxed.lengths[0], solution.relaxed.followed
-        arrays |= {"states": followed.states[0, : steps + 1], "actions": followed.actions[0, :steps]}
-        relaxed = solution.relaxed.paths[0].trajectory
-        arrays |= {"relaxed_states": relaxed.states[0], "relaxed_actions": relaxed.actions[0]}
-        arrays |= {"relaxed_costates": _costates(solution.relaxed.paths[0])}
-    if solution.grid_path is not None:
-        steps = solution.grid_path.lengths[0]
-        arrays |= {"grid_states": solution.grid_path.states[0, : steps + 1]}
-        arrays |= {"grid_actions": solution.grid_path.actions[0, :steps]}
-    return arrays
-
-
-def _pictures(optimum: ControlOptimum) -> dict[str, Any]:
-    from hamiltonian_rl.tracking.pictures import phase_picture, trajectory_picture
-
-    solution, problem = optimum.solution, optimum.solution.problem
-    names = tuple(problem.state_names) or tuple(f"state {i}" for i in range(solution.initial_states.shape[1]))
-    title = f"{optimum.env_id} from {_numbers(solution.initial_states[0])}: return {solution.value[0]:z.7g}"
-    found = {"path.png": trajectory_picture(*_panels(optimum, names), title)}
-    grid, paths = solution.grid, {name: lines["states"] for name, lines in _routes(optimum).items()}
-    if grid is not None and len(names) == 2:
-        value = (grid.value[0] if grid.value.ndim == 2 else grid.value).reshape(grid.grid.shape)
-        wrapped = {name: _wrapped(states, grid.grid) for name, states in paths.items()}
-        found["phase.png"] = phase_picture(*_over_all(value, grid.grid), wrapped, names, title)
-    return found
-
-
-def _routes(optimum: ControlOptimum) -> dict[str, dict[str, np.ndarray]]:
-    """Return states, actions and, where there are some, costates of each path, by what the path is called.
-
-    Angles are drawn without jumps.
-    """
-    solution, space = optimum.solution, optimum.solution.problem.state_space
-    kept = _arrays(optimum)
-    found = {}
-    if solution.paths is not None:
-        found["path by costates"] = {name: kept[name] for name in ("states", "actions", "costates")}
-    if solution.relaxed is not None:
-        found["path of the relaxation"] = {name: kept[f"relaxed_{name}"] for name in ("states", "actions", "costates")}
-        by = "followed" if solution.relaxed.rounding[0] == "none" else "rounded and followed"
-        found[f"{by} in the problem"] = {"states": kept["states"], "actions": kept["actions"]}
-    if solution.grid_path is not None:
-        found["greedy path of the grid"] = {"states": kept["grid_states"], "actions": kept["grid_actions"]}
-    for i in np.flatnonzero(solution.problem.periodic):
-        for route in found.values():
-            route["states"] = route["states"].copy()
-            route["states"][:, i] = np.unwrap(route["states"][:, i], period=float(space.high[i] - space.low[i]))
-    return found
-
-
-def _panels(optimum: ControlOptimum, names: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
-    """Return the panels of a picture: states and actions to the left, each state's costate to the right of it."""
-    from hamiltonian_rl.tracking.pictures import Panel
-
-    routes, solution = _routes(optimum), optimum.solution
-    slopes = {name: route["costates"] for name, route in routes.items() if "costates" in route}
-    if solution.grid is not None and solution.relaxed is None:
-        states = next(iter(routes.values()))["states"]  # of the path by costates, where there is one
-        gradients = [solution.grid.gradient_at(state, step) for step, state in enumerate(states)]
-        slopes["gradient of the grid's V along it"] = np.array(gradients)
-    actions = {name: route["actions"].reshape(len(route["actions"]), -1) for name, route in routes.items()}
-    count = next(iter(actions.values())).shape[1]
-    action_names = tuple(solution.problem.action_names) or tuple(f"action {i}" for i in range(count))
-
-    def lines(of: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
-        return {name: values[:, index] for name, values in of.items()}
-
-    along = {name: route["states"] for name, route in routes.items()}
-    left = [Panel(_label(name), lines(along, i)) for i, name in enumerate(names)]
-    left += [Panel(_label(name), lines(actions, i), held=True) for i, name in enumerate(action_names)]
-    return left, [Panel(_label(name, "∂V/∂ ", "per "), lines(slopes, i)) for i, name in enumerate(names)]
-
-
-def _label(name: str, before: str = "", per: str = "") -> str:
-    r"""Return the label of an axis, the unit in a line of its own: of a state, an action, or ``∂V/∂s`` in units of V.
-
-    Example:
-        >>> _label("angle (rad)"), _label("angle (rad)", "∂V/∂ ", "per "), _label("capital", "∂V/∂ ", "per ")
-        ('angle\n(rad)', '∂V/∂ angle\n(per rad)', '∂V/∂ capital')
-    """
-    return before + re.sub(r" \((.+)\)$", rf"\n({per}\1)", name)
-
-
-def _wrapped(states: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return a path with its angles inside the grid, drawn up to the border on both sides where it wraps."""
-    space = grid.problem.state_space
-    period = space.high - space.low
-    turns = np.where(grid.periodic, np.floor((states - space.low) / period), 0.0)
-    inside, nowhere = states - turns * period, np.full((1, states.shape[1]), np.nan)
-    pieces = [inside[:1]]
-    for k in range(1, len(states)):
-        shift = (turns[k] - turns[k - 1]) * period
-        if shift.any():
-            pieces += [inside[k : k + 1] + shift, nowhere, inside[k - 1 : k] - shift]
-        pieces.append(inside[k : k + 1])
-    return np.concatenate(pieces)
-
-
-def _over_all(value: np.ndarray, grid: Grid) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Return V and its two axes; along an angle with the last point, which is the first one again."""
-    axes = []
-    for i, axis in enumerate(grid.axes):
-        if grid.periodic[i]:
-            value, axis = np.append(value, value.take([0], i), i), np.append(axis, grid.problem.state_space.high[i])
-        axes.append(axis)
-    return value, (axes[0], axes[1])

@@ -54,7 +54,7 @@ def solve(
     points: Annotated[
         int | None, typer.Option(metavar="N", help="Control problems: grid points along each coordinate.")
     ] = None,
-    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are kept.")] = RUNS,
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where runs are kept.")] = RUNS,
 ) -> None:
     """Compute the optimum of an environment, or bounds of it: what agents are measured against.
 
@@ -93,13 +93,9 @@ def solve(
     with _told_in_options():
         if has_problem(env):
             _refuse_for(env, "a control problem", {"--method": None if method == "auto" else method})
-            wanted = {
-                "route": "both" if route is None else route,
-                "state": state,
-                "horizon": _horizon(horizon),
-                "discount": discount,
-            }
-            _solve_control(env, env_settings, {**wanted, "points": points, "tol": close}, run_dir)
+            wanted: dict[str, Any] = {"state": state, "discount": discount, "points": points, "tol": close}
+            wanted |= {"horizon": _horizon(horizon), "route": "both" if route is None else route}
+            _solve_control(env, env_settings, wanted, run_dir)
         else:
             _refuse_for(env, "no control problem", control)
             steps = _horizon(horizon)
@@ -117,7 +113,8 @@ def _refuse_for(env: str, kind: str, options: dict[str, Any]) -> None:
 def _solve_control(env: str, env_settings: list[str] | None, wanted: dict[str, Any], run_dir: Path) -> None:
     from hamiltonian_rl.advice import in_options
     from hamiltonian_rl.agents.settings import parse_assignment
-    from hamiltonian_rl.control_report import control_rows, keep_control_optimum
+    from hamiltonian_rl.control_pictures import keep_control_optimum
+    from hamiltonian_rl.control_report import control_rows
     from hamiltonian_rl.control_solving import solve_control_env
     from hamiltonian_rl.solving import optimum_folder
 
