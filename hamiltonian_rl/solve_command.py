@@ -122,7 +122,7 @@ def _solve_control(env: str, env_settings: list[str] | None, wanted: dict[str, A
     with optimum_folder(env, run_dir) as folder:
         with work_shown() as show:
             optimum = solve_control_env(
-                env, parameters=parameters, **wanted, progress=_sweeps(show, "of the grid"), announce=show
+                env, parameters=parameters, **wanted, progress=_sweeps(show, " of the grid"), announce=show
             )
         print_table(f"Best path of {env}", {name: in_options(text) for name, text in control_rows(optimum).items()})
         pictures = keep_control_optimum(optimum, folder)

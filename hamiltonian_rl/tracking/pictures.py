@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-LEAST_SPAN = 1e-2  # of an axis, in units of what it shows
+LEAST_SPAN, NOTHING = 1e-2, 1e-6  # of an axis: relative to what it shows, and absolute; below it is rounding
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
 DASHES = ("-", "--", "-.", ":")  # and without any
 LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
@@ -111,7 +111,10 @@ def trajectory_picture(left: list[Panel], right: list[Panel], title: str) -> Fig
     figure.suptitle(title)
     all_axes: Any = figure.subplots(len(left), 2, sharex=True, squeeze=False)
     names = list(dict.fromkeys(name for panel in left + right for name in panel.lines))
-    styles = {name: {"color": COLORS[i % len(COLORS)], "ls": DASHES[i % len(DASHES)]} for i, name in enumerate(names)}
+    styles = {
+        name: {"color": COLORS[i % len(COLORS)], "ls": DASHES[i % len(DASHES)], "lw": 1.2 if i else 2.4}
+        for i, name in enumerate(names)  # the first line is wide, and so seen below others
+    }
     drawn: dict[str, Any] = {}
     for column, panels in zip(all_axes.T, (left, right), strict=True):
         for axes, panel in zip(column, panels, strict=False):
@@ -119,8 +122,9 @@ def trajectory_picture(left: list[Panel], right: list[Panel], title: str) -> Fig
                 drawstyle = "steps-post" if panel.held else "default"
                 (drawn[name],) = axes.plot(values, drawstyle=drawstyle, **styles[name])
             low, high = axes.get_ylim()
-            if high - low < LEAST_SPAN * (1.0 + abs(high)):  # rounding is no curve
-                axes.set_ylim(low - LEAST_SPAN * (1.0 + abs(low)), high + LEAST_SPAN * (1.0 + abs(high)))
+            least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
+            if high - low < least:
+                axes.set_ylim(low - least, high + least)
             axes.set_ylabel(panel.label, fontsize="small")
         column[len(panels) - 1].set_xlabel("step k")
         column[len(panels) - 1].tick_params(labelbottom=True)
