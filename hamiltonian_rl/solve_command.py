@@ -33,7 +33,10 @@ def solve(
         ),
     ] = "auto",
     discount: Annotated[
-        float | None, typer.Option(metavar="G", help="Discount; Gymnasium's returns have none.", show_default="1")
+        float | None,
+        typer.Option(
+            metavar="G", help="Discount; Gymnasium's returns have none.", show_default="1, or the control problem's own"
+        ),
     ] = None,
     tol: Annotated[
         float | None,
@@ -49,7 +52,7 @@ def solve(
     ] = None,
     state: Annotated[
         str | None,
-        typer.Option(metavar="X,Y,...", help="Control problems: the state to start from. Negative: --state=-1,0."),
+        typer.Option(metavar="X,Y,...", help="Control problems: the state to start from."),
     ] = None,
     points: Annotated[
         int | None, typer.Option(metavar="N", help="Control problems: grid points along each coordinate.")

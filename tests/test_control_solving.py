@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hamiltonian_rl
-from hamiltonian_rl import console
+from hamiltonian_rl import console, solve_command
 from hamiltonian_rl.control_pictures import control_pictures
 from hamiltonian_rl.control_solving import solve_control_env
 from hamiltonian_rl.trajectory import follow
@@ -136,6 +136,18 @@ def test_what_is_being_done_is_shown_also_while_a_relaxation_is_solved(hrl, tmp_
     outcome = hrl("solve", *PENDULUM, "--horizon", 3, "--points", 9, "--run-dir", tmp_path)
     for said in ("s: Grid of 9 x 9 points\n", "s: 3 sweeps of the grid", "s: Paths by costates\n"):
         assert said in outcome.err
+
+
+def test_ctrl_c_while_the_grid_is_solved_stops_and_leaves_nothing(hrl, tmp_path, monkeypatch):
+    def progress(sweeps, gap):
+        if sweeps == 2:
+            raise KeyboardInterrupt  # as Python does on Ctrl-C
+
+    monkeypatch.setattr(solve_command, "_sweeps", lambda show, what: progress)
+    outcome = hrl("solve", *PENDULUM, "--horizon", 5, "--points", 9, "--run-dir", tmp_path / "runs")
+    assert outcome.code == 130
+    assert outcome.err == "hrl: interrupted before there was anything to certify; nothing is kept.\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_all_distinct_optima_are_printed_and_kept_best_first(hrl, tmp_path):

@@ -9,7 +9,7 @@ CLAIM = re.compile(r"  # (?:.* )?-> (.+)$", re.MULTILINE)  # behind a value: wha
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def run_page(name: str) -> dict[str, object]:
+def run_page(name: str) -> None:
     """Run a page's Python; compare each value that a line's comment claims behind an arrow."""
     names: dict[str, object] = {}
     for snippet in FENCED.findall((DOCS / name).read_text(encoding="utf-8")):
@@ -22,7 +22,6 @@ def run_page(name: str) -> dict[str, object]:
             value = eval(compile(code, name, "eval"), names)
             claimed = CLAIM.search(lines[(statement.end_lineno or 1) - 1])
             assert claimed is None or repr(value) == claimed[1], code
-    return names
 
 
 def claims(name: str) -> int:

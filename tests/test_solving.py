@@ -1,6 +1,5 @@
 """`hrl solve` says what no agent can pass, draws it, and keeps it."""
 
-import contextlib
 import json
 import re
 import tomllib
@@ -249,7 +248,7 @@ def test_printed_method_has_its_reason(hrl, tmp_path):
 def test_folder_that_cannot_be_made_is_told_before_any_work(hrl, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("hamiltonian_rl.solving.solve_env", lambda *a, **k: pytest.fail("it has solved"))
-    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path / "file")
+    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path / "file" / "below")
     assert outcome.code == 1
     assert re.search(r"Cannot make the run folder .*--run-dir", outcome.err)
 
@@ -271,7 +270,7 @@ def test_ctrl_c_prints_the_bounds_that_hold_and_exits_with_130(calls, arguments,
         if len(seen) == calls:
             raise KeyboardInterrupt  # as Python does on Ctrl-C
 
-    monkeypatch.setattr(solve_command, "_sweeps_shown", lambda: contextlib.nullcontext(progress))
+    monkeypatch.setattr(solve_command, "_sweeps", lambda show, what: progress)
     outcome = hrl("solve", *arguments, "--run-dir", tmp_path)
     assert outcome.code == 130
     assert outcome.err == "hrl: interrupted; the bounds above hold.\n"
