@@ -130,7 +130,7 @@ def test_solve_names_its_methods_when_one_is_unknown(hrl, tmp_path):
     [
         (["--env", "Blackjack-v1"], "Blackjack-v1 has no table `P`"),
         (["--env", "FrozenLak-v1"], 'Did you mean "FrozenLake'),
-        (["--env", "FrozenLake-v1", "--horizon", "0"], '--horizon is "0"; expected auto, none, or a number of steps'),
+        (["--env", "FrozenLake-v1", "--horizon", "0"], '--horizon is "0"; expected auto, none, a number of steps'),
         (["--env", "FrozenLake-v1", "--discount", "1.5"], "discount = 1.5; expected a number from 0 to 1"),
         (["--env", "FrozenLake-v1", "--tol", "0"], "tol = 0.0; expected a number above 0"),
         (["--env", "FrozenLake-v1", "--method", "value-iteration"], "ends after 100 steps"),
