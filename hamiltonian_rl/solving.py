@@ -232,16 +232,19 @@ def threshold_sentence(optimum: Optimum) -> str:
 
 @contextlib.contextmanager
 def optimum_folder(env_id: str, root: Path) -> Iterator[RunFolder]:
-    """Make a run folder before the work begins; take it away again if nothing comes of it.
+    """Make a run folder before the work begins; take it away again, and a root made for it, if nothing comes of it.
 
     Raises:
         RunStorageError: The folder cannot be made.
     """
+    made = not root.exists()
     folder = RunFolder.create(root, env_id, "optimum", 0)
     try:
         yield folder
     except BaseException:
         folder.remove(root)
+        if made:
+            root.rmdir()
         raise
 
 

@@ -1,6 +1,5 @@
 """`hrl solve` says what no agent can pass, draws it, and keeps it."""
 
-import contextlib
 import json
 import re
 import tomllib
@@ -153,7 +152,7 @@ def test_solve_names_its_methods_when_one_is_unknown(hrl, tmp_path):
     [
         (["--env", "Blackjack-v1"], "Blackjack-v1 has no table `P`"),
         (["--env", "FrozenLak-v1"], 'Did you mean "FrozenLake'),
-        (["--env", "FrozenLake-v1", "--horizon", "0"], '--horizon is "0"; expected auto, none, or a number of steps'),
+        (["--env", "FrozenLake-v1", "--horizon", "0"], '--horizon is "0"; expected auto, none, a number of steps'),
         (["--env", "FrozenLake-v1", "--discount", "1.5"], "discount = 1.5; expected a number from 0 to 1"),
         (["--env", "FrozenLake-v1", "--tol", "0"], "tol = 0.0; expected a number above 0"),
         (["--env", "FrozenLake-v1", "--method", "value-iteration"], "ends after 100 steps"),
@@ -271,7 +270,7 @@ def test_printed_method_has_its_reason(hrl, tmp_path):
 def test_folder_that_cannot_be_made_is_told_before_any_work(hrl, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("hamiltonian_rl.solving.solve_env", lambda *a, **k: pytest.fail("it has solved"))
-    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path / "file")
+    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path / "file" / "below")
     assert outcome.code == 1
     assert re.search(r"Cannot make the run folder .*--run-dir", outcome.err)
 
@@ -293,7 +292,7 @@ def test_ctrl_c_prints_the_bounds_that_hold_and_exits_with_130(calls, arguments,
         if len(seen) == calls:
             raise KeyboardInterrupt  # as Python does on Ctrl-C
 
-    monkeypatch.setattr(solve_command, "_sweeps_shown", lambda: contextlib.nullcontext(progress))
+    monkeypatch.setattr(solve_command, "_sweeps", lambda show, what: progress)
     outcome = hrl("solve", *arguments, "--run-dir", tmp_path)
     assert outcome.code == 130
     assert outcome.err == "hrl: interrupted; the bounds above hold.\n"

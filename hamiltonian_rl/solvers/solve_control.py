@@ -19,6 +19,7 @@ import numpy as np
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import ControlProblem, Grid
+from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
 from hamiltonian_rl.solvers.costate.following import along_paths
 from hamiltonian_rl.solvers.costate.kicks import best_few, extremes, kicked, reach
@@ -108,6 +109,7 @@ def solve_control(
     tol: float = 1e-8,
     threads: int = 1,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> ControlSolution:
     """Solve a control problem from initial states by a grid, by costates from several starts, or by both.
 
@@ -126,8 +128,10 @@ def solve_control(
         tol: Of the costates' stationarity.
         threads: For the costates.
         progress: Of the grid's sweeps.
+        announce: Told in words what begins: the grid, the costates, each relaxed path.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C, while the grid was solved too: a value that is half known is no start.
         UsageError: If an argument does not fit, or the route that is asked for cannot be taken.
 
     Example:
@@ -147,17 +151,23 @@ def solve_control(
     refused = {"bellman": no_grid, "hamiltonian": no_costates, "both": no_grid and f"{no_costates} {no_grid}".strip()}
     if refused[route] and not (route == "both" and not no_costates):
         raise UsageError(refused[route])
+    announce = announce or (lambda text: None)
     grid = grid_path = None
     if route != "hamiltonian" and not no_grid:
         shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
+        announce(f"Grid of {' x '.join(map(str, shape))} points")
         grid = solve_grid(Grid(problem, shape, n_actions), estimate_error=True, progress=progress)
+        if grid.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
         grid_path = None if endless else grid.rollout(states)
     paths = relaxed = None
+    if route != "bellman":
+        announce("Paths by costates")
     if route != "bellman" and not no_costates and endless:
         greedy: list[Start] = [] if grid is None else [lambda state, step: grid.action_at(state)]
         paths = solve_costate(problem, states, starts=[_middle(problem), *greedy, *starts], tol=tol, threads=threads)
     elif route != "bellman" and problem.relaxed() is not None:
-        relaxed = solve_relaxed(problem, states, starts, tol=tol)
+        relaxed = solve_relaxed(problem, states, starts, tol=tol, announce=announce)
     elif route != "bellman" and not no_costates:
         paths = solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)
         polish = partial(solve_costate, problem, tol=tol, threads=threads, barrier=False)
@@ -263,6 +273,8 @@ def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:
 
 def _no_costates(problem: ControlProblem) -> str:
     """Return why costates cannot be used, or nothing."""
+    if problem.horizon is None and problem.relaxed() is not None:
+        return "Costates solve a relaxation of this problem, which needs a horizon: give horizon=N."
     if isinstance(problem.action_space, gym.spaces.Box) or problem.relaxed() is not None:
         return ""
     return (
