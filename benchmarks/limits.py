@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -64,8 +63,8 @@ def one_pass(probabilities, indices, value):  # type: ignore[no-untyped-def]
     return total
 
 
-def in_turn(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the median wall seconds of each, run one after the other, again and again."""
+def in_turn(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
+    """Return the wall seconds of each, run one after the other, again and again: one number a round."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for repeat in range(2 * repeats + 1):
         for name, work in works.items():
@@ -73,49 +72,52 @@ def in_turn(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, floa
             work()
             if repeat:  # the first compiles
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return {name: np.array(times) for name, times in seconds.items()}
 
 
-def print_row(process: str, method: str, seconds: float | None, ratio: float, of_what: str) -> None:
+def print_row(process: str, method: str, seconds: Any, ratio: Any, of_what: str) -> None:
     """Print one row of the table of `benchmarks/mdp.py`."""
     time_taken = "" if seconds is None else f"{seconds:.5f}"
     print(f"| {process} | 0.99 | {method} | {time_taken} | {ratio:.2f} | {of_what} | |", flush=True)
 
 
-def sweep_of(mdp: MDP, threads: int) -> Callable[[], Any]:
-    """Return one sweep of Bellman's operator on values that are drawn once."""
-    sweeper, value = Sweeper(mdp, compiled=True, threads=threads), np.random.default_rng(0).random(mdp.n_states)
-    out, policy = np.empty_like(value), np.zeros(mdp.n_states, np.int32)
-    return lambda: sweeper.backup(value, out, policy)
+def arrays_of(mdp: MDP) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return values, drawn once, and room for those backed up and for their policy."""
+    value = np.random.default_rng(0).random(mdp.n_states)
+    return value, np.empty_like(value), np.zeros(mdp.n_states, np.int32)
+
+
+def sweep_of(mdp: MDP, threads: int, arrays: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Callable[[], Any]:
+    """Return one sweep of Bellman's operator."""
+    return partial(Sweeper(mdp, compiled=True, threads=threads).backup, *arrays)
 
 
 def memory_speed(repeats: int) -> None:
     """Print sweeps on one thread beside reading the same bytes and looking up the same values."""
     for name, size in (("garnet-1e4", 10_000), ("garnet-1e5", 100_000), ("garnet-1e6", 1_000_000)):
-        _memory_speed(name, garnet(size, 0.99), 50 * repeats if size < 1_000_000 else repeats)
+        _memory_speed(name, garnet(size, 0.99), 50 * repeats if size < 1_000_000 else 10 * repeats)
 
 
 def _memory_speed(name: str, mdp: MDP, repeats: int) -> None:
-    size = mdp.n_states
-    value, out, policy = np.random.default_rng(0).random(size), np.empty(size), np.zeros(size, np.int32)
-    rewards = mdp.rewards.ravel()
+    arrays, rewards = arrays_of(mdp), mdp.rewards.ravel()  # the same ones for all: none begins with a colder cache
+    value, out, policy = arrays
     works = {
-        "sweep": sweep_of(mdp, 1),
+        "sweep": sweep_of(mdp, 1, arrays),
         "stream": lambda: stream(rewards, mdp.probabilities, value, out, policy),
         "gather": lambda: gather(value, mdp.next_states),
         "one pass": lambda: one_pass(mdp.probabilities, mdp.next_states, value),
     }
     found = in_turn(works, repeats)
-    limit = found["stream"] + found["gather"]
+    limit = found["stream"] + found["gather"]  # of each round: what else the machine does meets all of them alike
     read = sum(array.nbytes for array in (rewards, mdp.probabilities, value, out, policy))
     names = {
-        "stream": f"tables in order, {read / found['stream'] / 1e9:.0f} GB/s",
-        "gather": f"look-ups of {found['gather'] / len(mdp.next_states) * 1e9:.2f} ns",
+        "stream": f"tables in order, {read / np.median(found['stream']) / 1e9:.0f} GB/s",
+        "gather": f"look-ups of {np.median(found['gather']) / len(mdp.next_states) * 1e9:.2f} ns",
         "one pass": "probabilities and look-ups side by side",
         "sweep": "one sweep, one thread",
     }
     for work, label in names.items():
-        print_row(name, label, found[work], found[work] / limit, "it / both loops, wall")
+        print_row(name, label, np.median(found[work]), np.median(found[work] / limit), "it / both loops, wall")
 
 
 def thread_speed(repeats: int) -> None:
@@ -123,12 +125,18 @@ def thread_speed(repeats: int) -> None:
     mdp = garnet(1_000_000, 0.99)
     solve = METHODS["modified-policy-iteration"]
     methods: dict[str, dict[int, Callable[[], Any]]] = {
-        "one sweep": {count: sweep_of(mdp, count) for count in (1, 2)},
+        "one sweep": {count: sweep_of(mdp, count, arrays_of(mdp)) for count in (1, 2)},
         "modified policy iteration": {count: partial(solve, mdp, threads=count) for count in (1, 2)},
     }
     for name, works in methods.items():
         found = in_turn({str(count): work for count, work in works.items()}, repeats)
-        print_row("garnet-1e6", f"{name}, two threads", found["2"], found["1"] / found["2"], "one thread / it, wall")
+        print_row(
+            "garnet-1e6",
+            f"{name}, two threads",
+            np.median(found["2"]),
+            np.median(found["1"] / found["2"]),
+            "one thread / it, wall",
+        )
 
 
 def memory_size(repeats: int) -> None:
