@@ -76,7 +76,7 @@ def solve_control_env(
     points: int | None = None,
     tol: float = 1e-8,
     progress: Callable[[int, float], None] | None = None,
-    announce: Callable[[str], None] | None = None,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> ControlOptimum:
     """Solve the control problem behind an environment from one state.
 
