@@ -53,11 +53,15 @@ def full(triangle: Array, size: int) -> Array:
 
 
 def triangle(matrix: Array) -> list[Expression]:
-    """Return the lower triangle of a matrix, symmetric up to rounding."""
-    return [
-        (matrix[i, j] + matrix[j, i]) * 0.5 if i != j else matrix[i, i]
-        for i, j in zip(*np.tril_indices(len(matrix)), strict=True)
-    ]
+    """Return the lower triangle of a symmetric matrix."""
+    return list(matrix[np.tril_indices(len(matrix))])
+
+
+def _symmetric(*factors: tuple[Array, Array]) -> Array:
+    """Return ``Σ left @ right``, a sum known to be symmetric: only its lower triangle is computed."""
+    size = len(factors[0][0])
+    lower = [sum(left[i] @ right[:, j] for left, right in factors) for i in range(size) for j in range(i + 1)]
+    return full(np.array(lower, dtype=object), size)
 
 
 def _traced_step(augmented: Augmented, graph: Graph) -> tuple[Array, Expression]:
@@ -87,11 +91,11 @@ def _backward(augmented: Augmented, rule: Any) -> Signature:
     P = full(inputs(graph, "P", n * (n + 1) // 2), n)
     variables = [*s, *a]
 
-    slope = np.array(gradient(reward + (next_state * costate).sum() * discount, variables), dtype=object)
+    jacobian = np.array([gradient(x, variables) for x in next_state], dtype=object)
+    slope = np.array(gradient(reward, variables), dtype=object) + (jacobian.T @ costate) * discount
     # The curvature is that of the Hamiltonian at V's own slope, λ + p, not at λ: differential dynamic programming.
     curvature = _hessian(reward + (next_state * (costate + p)).sum() * discount, variables)
-    jacobian = np.array([gradient(x, variables) for x in next_state], dtype=object)
-    curvature = curvature + jacobian.T @ (P * discount) @ jacobian
+    curvature = curvature + _symmetric((jacobian.T, (P * discount) @ jacobian))
     ahead = (jacobian.T @ p) * discount
     Q_ss, Q_as, Q_aa = curvature[:n, :n], curvature[n:, :n], curvature[n:, n:]
 
@@ -101,12 +105,13 @@ def _backward(augmented: Augmented, rule: Any) -> Signature:
     d, K, solved = step.solve(a, slope[n:], Q_a, Q_as, Q_aa)
     # Along the feedback the recursion is as stable as the path is; open, rounding would grow as the dynamics do.
     new_costate = slope[:n] + K.T @ here
-    new_P = Q_ss + K.T @ Q_aa @ K + K.T @ Q_as + Q_as.T @ K
-    new_p = ahead[:n] + K.T @ ahead[n:] + (K.T @ Q_aa + Q_as.T) @ d
+    bend = Q_aa @ d
+    new_P = Q_ss + _symmetric((K.T, Q_aa @ K + Q_as), (Q_as.T, K))
+    new_p = ahead[:n] + K.T @ (ahead[n:] + bend) + Q_as.T @ d
     first, second, residual, sound = inputs(graph, "sums", 4)
     sums = [
         first * discount + (d * Q_a).sum(),
-        second * discount + (d * (Q_aa @ d)).sum() * 0.5,
+        second * discount + (d * bend).sum() * 0.5,
         residual.apply("maximum", step.residual(a, slope[n:])),
         sound.apply("and", solved).where(1.0, 0.0),
     ]
