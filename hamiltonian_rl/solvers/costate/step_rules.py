@@ -158,9 +158,12 @@ class BarrierRule(BoxRule):
         return moved, below, above
 
     def reward(self, a: Array) -> Expression:
-        """Return ``b Σ log(slack)``."""
+        """Return ``b Σ log(slack)``, one logarithm for both bounds of an action."""
+        products: dict[int, Expression] = {}
+        for i, slack, _, _ in self._slacks(a):
+            products[i] = products[i] * slack if i in products else slack
         zero = self.graph.constant(0.0)
-        return sum((self.barrier * slack.apply("log") for _, slack, _, _ in self._slacks(a)), zero)
+        return sum((self.barrier * product.apply("log") for product in products.values()), zero)
 
 
 def _bounds(problem: ControlProblem) -> tuple[list[float], list[float]]:
