@@ -65,7 +65,7 @@ def _solve_phases(batch: Any, settings: Settings, solve_phase: Any, barrier: boo
     result = solve_phase("box", batch._replace(guess=guess, path=path), settings)
     result.iterations[:] += first.iterations
     # The barrier moves actions off their bounds, which may lose a good start where the dynamics are unstable.
-    start = solve_phase("box", batch, replace(settings, max_iterations=1)).value
+    start = solve_phase("box", batch, replace(settings, max_iterations=0)).value
     worse = ~(result.value >= start - 1e-9 * (1.0 + np.abs(start))) & np.isfinite(start)
     if worse.any():
         again = solve_phase("box", lanes.Batch(*(x[worse] for x in batch)), settings)

@@ -16,8 +16,8 @@ Result = namedtuple("Result", "states actions rewards costates feedback curvatur
 Lanes = namedtuple(
     "Lanes",
     "states actions d K below above curvature new_states new_actions new_below new_above rewards new_rewards costates "
-    "weights end_weights penalty l P p bent far_state far_slope far_P value terminal barrier shift growth size step "
-    "sums trial before stalled iteration owner fresh follow waiting",
+    "weights end_weights penalty l P p bent bend_used far_state far_slope far_P value terminal barrier shift growth "
+    "size step sums trial before stalled iteration failed owner fresh follow waiting",
 )
 
 
@@ -46,6 +46,7 @@ def new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any:
         P=np.zeros((n * (n + 1) // 2, LANES)),
         p=np.zeros((n, LANES)),
         bent=np.zeros(LANES, np.bool_),
+        bend_used=np.zeros(LANES, np.bool_),
         far_state=np.zeros((n, LANES)),
         far_slope=np.zeros((n, LANES)),
         far_P=np.zeros((n * (n + 1) // 2, LANES)),
@@ -61,6 +62,7 @@ def new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any:
         before=np.zeros(LANES),
         stalled=np.zeros(LANES, np.int64),
         iteration=np.zeros(LANES, np.int64),
+        failed=np.zeros(LANES, np.int64),
         owner=np.full(LANES, -1),
         fresh=np.zeros(LANES, np.bool_),
         follow=np.zeros(LANES, np.bool_),

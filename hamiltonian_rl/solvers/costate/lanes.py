@@ -2,7 +2,8 @@
 
 All eight lanes go through the same machine code (`kernels`): a trial path forward, then the backward pass. What
 differs is kept in numbers: a lane whose trial fails tries a shorter step, one whose model is not concave is
-shifted, one that is done hands its place to the next problem.
+shifted, one that is done hands its place to the next problem. While few lanes still search their line, the others go
+on: a backward pass over a path that has not changed finds the same model again.
 
 Notation as in `kernels`; arrays end with the lanes, ``(..., LANES)``.
 """
@@ -14,14 +15,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils, event
-from numba.extending import intrinsic
+from numba.core import event
 
 from hamiltonian_rl.solvers.costate.lane_arrays import Batch as Batch
 from hamiltonian_rl.solvers.costate.lane_arrays import Result as Result
 from hamiltonian_rl.solvers.costate.lane_arrays import new_lanes
+from hamiltonian_rl.solvers.costate.machine_calls import call, next_of
 from hamiltonian_rl.tracing.vector_code import LANES
 
 _log = logging.getLogger(__name__)
@@ -31,41 +30,14 @@ RUNNING, DONE, STUCK, OUT_OF_ITERATIONS, NOT_FINITE = -1, 0, 1, 2, 3
 SUFFICIENT = 1e-4  # least part of the expected gain that a step must bring (Armijo)
 SHORTER = 0.4
 TRIALS = 8
-FIRST_SHIFT, LEAST_SHIFT = 1e-6, 1e-7
+FEW = 2  # lanes that may still search their line while the others go on
+FIRST_SHIFT, LEAST_SHIFT = 1e-5, 1e-7
+SEARCH_SHIFT = 0.1  # least shift after a whole line search that failed: small ones repeat it
 LARGEST_FIRST_SHIFT = 1e6
 SMALL_GAIN, PATIENCE = 1e-9, 30  # relative gain that counts as none, and how many such in a row end the ascent
 
 
-@intrinsic
-def _intrinsic_call(context: Any, address: Any, pointers: Any) -> Any:
-    """Call machine code at an address with pointers to doubles."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = ir.PointerType(ir.DoubleType())
-        count = len(signature.args[1])
-        function = builder.inttoptr(arguments[0], ir.PointerType(ir.FunctionType(ir.VoidType(), [pointer] * count)))
-        places = cgutils.unpack_tuple(builder, arguments[1], count)  # type: ignore[no-untyped-call]
-        builder.call(function, [builder.inttoptr(place, pointer) for place in places])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, pointers), generate
-
-
-@intrinsic
-def _intrinsic_next(context: Any, address: Any) -> Any:
-    """Return the whole number at an address and add one to it, as one operation that no thread interrupts."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], ir.PointerType(ir.IntType(64)))
-        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(types.int64), generate
-
-
 inlined = numba.njit(inline="always")  # one function to compile, not twenty that hand each other forty arrays
-
-_next_of: Any = _intrinsic_next
-_call: Any = _intrinsic_call  # numba hides the context from callers, which type checkers cannot know
 
 
 @inlined
@@ -75,7 +47,7 @@ def _fill(problem: Any, batch: Any, lanes: Any, begun: Any) -> None:
     for lane in range(LANES):
         if lanes.owner[lane] >= 0 or begun[0] >= len(batch.initial):
             continue
-        owner = _next_of(begun.ctypes.data)
+        owner = next_of(begun.ctypes.data)
         if owner >= len(batch.initial):
             return
         lanes.owner[lane], lanes.fresh[lane], lanes.iteration[lane] = owner, True, 0
@@ -142,7 +114,7 @@ def _run_forward(problem: Any, lanes: Any) -> None:
     for k in range(len(lanes.actions)):
         for lane in range(LANES):
             lanes.step[0, lane] = k
-        _call(
+        call(
             problem.forward,
             (
                 lanes.new_states[k].ctypes.data,
@@ -171,7 +143,7 @@ def _run_forward(problem: Any, lanes: Any) -> None:
 
 @inlined
 def _run_terminal(problem: Any, lanes: Any, states: Any) -> None:
-    _call(
+    call(
         problem.terminal,
         (
             states[-1].ctypes.data,
@@ -203,12 +175,12 @@ def _accepted(lanes: Any, lane: int, value: float) -> bool:
 def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
     """Search each lane's line: shorter and shorter steps, then a shift for the next backward pass."""
     for lane in range(LANES):
-        ready = lanes.fresh[lane] or lanes.size[lane] > 0.0
-        lanes.waiting[lane] = lanes.owner[lane] >= 0 and ready and not lanes.follow[lane]
+        if not lanes.waiting[lane]:
+            ready = lanes.fresh[lane] or lanes.size[lane] > 0.0
+            lanes.waiting[lane] = lanes.owner[lane] >= 0 and ready and not lanes.follow[lane]
+            lanes.failed[lane] = 0
     taken = np.zeros(LANES, np.bool_)
-    for trial in range(TRIALS):
-        if not lanes.waiting.any():
-            return
+    while not _go_on(lanes):
         _run_forward(problem, lanes)
         for lane in range(LANES):
             value = lanes.trial[0, lane] + lanes.trial[1, lane] * lanes.terminal[0, lane]
@@ -221,16 +193,35 @@ def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
                     lanes.shift[lane] = shift if shift >= LEAST_SHIFT else 0.0
                 lanes.fresh[lane] = lanes.waiting[lane] = False
             elif lanes.waiting[lane]:
-                if trial == 0:
-                    _keep_far_end(lanes, lane)
-                lanes.size[lane] *= SHORTER
-                if lanes.fresh[lane]:  # the path that was given leads nowhere finite
-                    result.code[lanes.owner[lane]] = NOT_FINITE
-                    lanes.owner[lane], lanes.waiting[lane] = -1, False
+                _refuse(lanes, lane, result)
         _take(lanes, taken)
+
+
+@inlined
+def _go_on(lanes: Any) -> bool:
+    """Whether the backward pass is next: few lanes are waiting, and those would find in it the model they have."""
+    waiting, occupied = 0, 0
     for lane in range(LANES):
-        if lanes.waiting[lane]:
-            _raise_shift(lanes, lane)
+        occupied += lanes.owner[lane] >= 0
+        waiting += lanes.waiting[lane]
+        if lanes.waiting[lane] and (lanes.fresh[lane] or lanes.bend_used[lane]):
+            return False
+    return waiting <= FEW and (waiting == 0 or 2 * waiting <= occupied)
+
+
+@inlined
+def _refuse(lanes: Any, lane: int, result: Any) -> None:
+    """Shorten a lane's step; after the last trial, or without any finite path, end its search."""
+    if lanes.failed[lane] == 0:
+        _keep_far_end(lanes, lane)
+    lanes.size[lane] *= SHORTER
+    lanes.failed[lane] += 1
+    if lanes.fresh[lane]:  # the path that was given leads nowhere finite
+        result.code[lanes.owner[lane]] = NOT_FINITE
+        lanes.owner[lane], lanes.waiting[lane] = -1, False
+    elif lanes.failed[lane] == TRIALS:
+        _raise_shift(lanes, lane, SEARCH_SHIFT)
+        lanes.waiting[lane] = False
 
 
 @inlined
@@ -265,10 +256,10 @@ def _take(lanes: Any, taken: Any) -> None:
 
 
 @inlined
-def _raise_shift(lanes: Any, lane: int) -> None:
+def _raise_shift(lanes: Any, lane: int, least: float) -> None:
     """Make the model of a lane more concave (Tassa, Erez and Todorov 2012)."""
     lanes.growth[lane] = max(lanes.growth[lane] * 2.0, 2.0)
-    lanes.shift[lane] = max(lanes.shift[lane] * lanes.growth[lane], FIRST_SHIFT)
+    lanes.shift[lane] = max(lanes.shift[lane] * lanes.growth[lane], least)
 
 
 @inlined
@@ -284,7 +275,7 @@ def _run_backward(problem: Any, lanes: Any) -> None:
     for k in range(len(lanes.actions) - 1, -1, -1):
         for lane in range(LANES):
             lanes.step[0, lane] = k
-        _call(
+        call(
             problem.backward,
             (
                 lanes.states[k].ctypes.data,
@@ -317,7 +308,7 @@ def _bend(lanes: Any, lane: int) -> None:
 
     On the flat side of a hinge (a penalty that begins somewhere) the path's own model is blind to what is beyond.
     """
-    if not lanes.bent[lane]:
+    if lanes.waiting[lane] or not lanes.bent[lane]:
         return
     n = lanes.p.shape[0]
     here, there = 0.0, 0.0
@@ -344,7 +335,7 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     tolerance, most, _, last_barrier = problem.settings
     residual = lanes.sums[2, lane]
     plain = lanes.shift[lane] == 0.0 and not lanes.bent[lane]
-    lanes.bent[lane] = False
+    lanes.bend_used[lane], lanes.bent[lane] = lanes.bent[lane], False
     lanes.iteration[lane] += 1
     if lanes.follow[lane]:
         _prepare_to_follow(lanes, lane)
@@ -355,7 +346,7 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
             if barrier <= last_barrier:
                 return DONE
             lanes.barrier[lane] = max(last_barrier, min(0.2 * barrier, barrier**1.5))
-            lanes.fresh[lane], lanes.size[lane], lanes.shift[lane] = True, 0.0, 0.0
+            lanes.fresh[lane], lanes.size[lane] = True, 0.0
             lanes.before[lane], lanes.stalled[lane] = -np.inf, 0
             _forget_step(lanes, lane)
             return RUNNING if lanes.iteration[lane] < most else OUT_OF_ITERATIONS
@@ -374,7 +365,7 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     if lanes.stalled[lane] >= PATIENCE:
         return STUCK
     if lanes.sums[3, lane] < 0.5 or not np.isfinite(lanes.sums[0, lane]):
-        _raise_shift(lanes, lane)
+        _raise_shift(lanes, lane, FIRST_SHIFT)
         lanes.size[lane] = 0.0
     else:
         lanes.size[lane] = 1.0
@@ -386,7 +377,7 @@ def _prepare_to_follow(lanes: Any, lane: int) -> None:
     """Keep the feedback of the first backward pass and drop its step; without a sound model drop both."""
     sound = lanes.sums[3, lane] > 0.5 and np.isfinite(lanes.sums[0, lane])
     if not sound and lanes.shift[lane] < LARGEST_FIRST_SHIFT:
-        _raise_shift(lanes, lane)
+        _raise_shift(lanes, lane, FIRST_SHIFT)
         return
     lanes.follow[lane], lanes.shift[lane], lanes.growth[lane] = False, 0.0, 1.0
     if sound:
@@ -415,6 +406,15 @@ def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
     lanes.owner[lane] = -1
 
 
+@inlined
+def _hand_over_values(lanes: Any, result: Any) -> None:
+    """Hand over what the first paths are worth, and nothing else: no pass was asked for."""
+    for lane in range(LANES):
+        if lanes.owner[lane] >= 0 and not lanes.follow[lane]:
+            result.value[lanes.owner[lane]], result.code[lanes.owner[lane]] = lanes.value[lane], OUT_OF_ITERATIONS
+            lanes.owner[lane] = -1
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def run(problem: Any, batch: Any, result: Any, begun: Any) -> None:
     """Solve problems that no thread has begun until there is none left; ``begun`` counts them, shape ``(1,)``."""
@@ -423,9 +423,12 @@ def run(problem: Any, batch: Any, result: Any, begun: Any) -> None:
     _fill(problem, batch, lanes, begun)
     while (lanes.owner >= 0).any():
         _try_paths(problem, lanes, result)
-        _run_backward(problem, lanes)
+        if problem.settings[1] == 0:
+            _hand_over_values(lanes, result)
+        if (lanes.owner >= 0).any():
+            _run_backward(problem, lanes)
         for lane in range(LANES):
-            if lanes.owner[lane] >= 0:
+            if lanes.owner[lane] >= 0 and not lanes.waiting[lane]:
                 code = _judge(problem, lanes, lane)
                 if code != RUNNING:
                     _hand_over(lanes, lane, result, code)

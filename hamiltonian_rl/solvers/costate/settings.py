@@ -11,7 +11,7 @@ class Settings:
 
     Attributes:
         tol: Largest stationarity residual, in units of the action.
-        max_iterations: Backward passes a problem and phase.
+        max_iterations: Backward passes a problem and phase; none asks for the values of the first paths alone.
         first_barrier: Weight of the barrier at the start.
         last_barrier: Weight at its end, where exact bounds take over.
         threads: Problems are shared among so many.

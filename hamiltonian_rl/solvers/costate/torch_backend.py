@@ -318,7 +318,6 @@ class TorchSolver:
         lower = running & (model.residual < 10.0 * paths.barrier) & (paths.barrier > self.settings.last_barrier)
         next_barrier = torch.minimum(0.2 * paths.barrier, paths.barrier**1.5).clamp(min=self.settings.last_barrier)
         paths.barrier = torch.where(lower, next_barrier, paths.barrier)
-        paths.shift = torch.where(lower, 0.0, paths.shift)
         if lower.any():
             still = torch.zeros_like(model.d), torch.zeros_like(model.K), torch.zeros_like(paths.value)
             paths.value = torch.where(lower, self._forward(paths, *still).value, paths.value)
@@ -346,7 +345,7 @@ class TorchSolver:
                 setattr(paths, name, torch.where(taken.view(-1, *[1] * (new.ndim - 1)), new, old))
             waiting = waiting & ~taken
             size = torch.where(waiting, size * lanes.SHORTER, size)
-        self._raise_shift(paths, waiting)
+        self._raise_shift(paths, waiting, lanes.SEARCH_SHIFT)
 
     def _accepted(self, paths: _Paths, model: _Model, size: Tensor, value: Tensor) -> Tensor:
         expected = size * model.first + size * size * model.second
@@ -355,9 +354,9 @@ class TorchSolver:
         enough = torch.where(near, gain >= -1e-14 * scale, gain >= lanes.SUFFICIENT * expected.clamp(min=0.0))
         return torch.isfinite(value) & enough
 
-    def _raise_shift(self, paths: _Paths, which: Tensor) -> None:
+    def _raise_shift(self, paths: _Paths, which: Tensor, least: float = lanes.FIRST_SHIFT) -> None:
         growth = torch.where(which, (paths.growth * 2.0).clamp(min=2.0), paths.growth)
-        paths.shift = torch.where(which, (paths.shift * growth).clamp(min=lanes.FIRST_SHIFT), paths.shift)
+        paths.shift = torch.where(which, (paths.shift * growth).clamp(min=least), paths.shift)
         paths.growth = growth
 
 

@@ -1,0 +1,41 @@
+"""What numba has no words for: calls of machine code at an address, and counting that no thread interrupts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+@intrinsic
+def _intrinsic_call(context: Any, address: Any, pointers: Any) -> Any:
+    """Call machine code at an address with pointers to doubles."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = ir.PointerType(ir.DoubleType())
+        count = len(signature.args[1])
+        function = builder.inttoptr(arguments[0], ir.PointerType(ir.FunctionType(ir.VoidType(), [pointer] * count)))
+        places = cgutils.unpack_tuple(builder, arguments[1], count)  # type: ignore[no-untyped-call]
+        builder.call(function, [builder.inttoptr(place, pointer) for place in places])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, pointers), generate
+
+
+@intrinsic
+def _intrinsic_next(context: Any, address: Any) -> Any:
+    """Return the whole number at an address and add one to it, as one operation that no thread interrupts."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.PointerType(ir.IntType(64)))
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.int64), generate
+
+
+# Numba hides the context from callers, which type checkers cannot know.
+call: Any = _intrinsic_call
+next_of: Any = _intrinsic_next
