@@ -132,6 +132,8 @@ def _solve_control(env: str, env_settings: list[str] | None, wanted: dict[str, A
     say(f"The run lies in   {folder.path}")
     for name in pictures:
         say(f"A picture is      {folder.path / name}")
+    say(f"Its arrays are    {folder.path / 'trajectory.npz'}")
+    say(f"What rows mean    docs/control.md; train an agent to compare: hrl train --env {env}")
     if not optimum.converged:
         raise SystemExit(1)
 

@@ -46,7 +46,8 @@ def test_a_problem_without_horizon_is_solved_for_ever(hrl, tmp_path):
 def test_a_phase_plane_is_drawn_over_the_grid_of_two_coordinates(hrl, tmp_path):
     arguments = ("--state", "1.0,0.5", "--horizon", 20, "--points", 21)
     outcome = hrl("solve", "--env", "Pendulum-v1", *arguments, "--run-dir", tmp_path)
-    assert "(1, 0.5), 20 steps" in outcome.out
+    assert "angle 1 rad, angular velocity 0.5 rad/s" in outcome.out
+    assert "20 steps, discount 1" in outcome.out
     (folder,) = tmp_path.glob("*/optimum/0-*")
     assert (folder / "phase.png").read_bytes()[:4] == PNG
 
@@ -111,7 +112,9 @@ def test_a_path_that_is_no_local_optimum_exits_with_1_and_the_advice_names_optio
     assert outcome.code == 1
     assert "STAGNATED" in said
     assert "Raise --tol above the residual of stationarity, or try other starts (in Python" in said
-    assert next(tmp_path.glob("*/optimum/*/trajectory.npz"))  # kept all the same
+    assert "its greedy path is often a better start: leave --route out." in said
+    kept = next(tmp_path.glob("*/optimum/*/trajectory.npz"))  # kept all the same, and named
+    assert f"Its arrays are    {kept}\n" in outcome.out
 
 
 def test_a_relaxed_path_exits_by_the_same_rule(hrl, tmp_path):
@@ -150,10 +153,10 @@ def test_ctrl_c_while_the_grid_is_solved_stops_and_leaves_nothing(hrl, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-def test_all_distinct_optima_are_printed_and_kept_best_first(hrl, tmp_path):
+def test_other_optima_are_printed_and_all_are_kept_best_first(hrl, tmp_path):
     outcome = hrl("solve", *PENDULUM, "--horizon", 60, "--points", 21, "--run-dir", tmp_path)
     assert outcome.code == 0
-    assert "Distinct optima, best first" in outcome.out
+    assert "Other optima found" in outcome.out
     (file,) = tmp_path.glob("*/optimum/*/trajectory.npz")
     with np.load(file) as kept:
         values, states, actions = (kept[f"optima_{name}"] for name in ("value", "states", "actions"))

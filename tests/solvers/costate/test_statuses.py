@@ -374,3 +374,11 @@ def test_a_path_of_no_steps_is_its_end(backend: str, made: Made) -> None:
     assert solution.certificate.costate.max() == 0.0
     missed = made(lambda s, a, k: s + a, _nothing, terminal_constraints=lambda s: s)
     assert solve_costate(missed, np.array([2.0]), horizon=0, backend=backend).status == [PathStatus.INFEASIBLE]
+
+
+def test_a_solution_of_many_paths_is_shown_in_a_line_that_counts_how_they_ended(backend: str, made: Made) -> None:
+    wells = made(lambda s, a, k: s + a, lambda s, a, k: -(a[..., 0] ** 2), end=lambda s: -(s[..., 0] ** 2), horizon=3)
+    shown = repr(solve_costate(wells, np.linspace(-1.0, 1.0, 64)[:, None], backend=backend))
+    assert "64 LOCAL_OPTIMUM; value [-0.25 " in shown  # -s^2 / (N + 1)
+    assert "\n" not in shown
+    assert len(shown) < 160
