@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hamiltonian_rl.solvers.grid_solution import GridSolution
     from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute
 
+REST_DIGITS = 9  # of a steady state: what lies below is what Newton's method left
+
 
 def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     """Return what there is to say of a solution, as the rows of a table."""
@@ -21,7 +23,9 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     problem = solution.problem
     steps = f"{problem.horizon or 'infinitely many'} steps"
     if optimum.horizons is not None:
-        steps += f" (the best of {optimum.horizons[0]} to {optimum.horizons[-1]}, of a path each)"
+        steps += f" (the best of {optimum.horizons[0]} to {optimum.horizons[-1]}, of a path each"
+        at_the_end = problem.horizon == optimum.horizons[-1]
+        steps += "; more than that may return more)" if at_the_end else ")"
     rows = {
         "From the state": named_numbers(solution.initial_states[0], problem.state_names),
         "For": f"{steps}, discount {problem.discount:g}",
@@ -86,7 +90,8 @@ def _path_rows(paths: PathSolution) -> dict[str, str]:
     if isinstance(paths.problem, SteadyEnd):
         rest = paths.problem.rest
         rows["Steady state"] = (
-            f"{numbers(rest.state)} with the action {numbers(rest.action)} and the costate {numbers(rest.costate)}; "
+            f"{named_numbers(rest.state.round(REST_DIGITS), paths.problem.state_names)}, with the action "
+            f"{numbers(rest.action.round(REST_DIGITS))} and the costate {numbers(rest.costate.round(REST_DIGITS))}; "
             f"the path was followed for {paths.problem.horizon} steps towards it"
         )
     if not np.isfinite(paths.value[0]):

@@ -37,7 +37,7 @@ def test_a_problem_without_horizon_is_solved_for_ever(hrl, tmp_path):
     assert "-20.784185" in said  # A + B ln k at k = 0.1
     assert "infinitely many steps" in said
     assert "Steady state" in said
-    assert "(0.18703)" in said  # (αβ)^(1 / (1 - α))
+    assert "capital 0.18703" in said  # (αβ)^(1 / (1 - α))
     (folder,) = tmp_path.glob("*/optimum/0-*")
     assert 'horizon = "none"' in (folder / "config.toml").read_text()
     assert json.loads((folder / "result.json").read_text())["return"] == pytest.approx(-20.784185220929, abs=1e-9)

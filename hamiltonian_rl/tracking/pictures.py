@@ -120,8 +120,9 @@ def trajectory_picture(left: list[Panel], right: list[Panel], title: str) -> Fig
     for column, panels in zip(all_axes.T, (left, right), strict=True):
         for axes, panel in zip(column, panels, strict=False):
             for name, values in panel.lines.items():
+                shown = np.append(values, values[-1:]) if panel.held else values  # the last one is held for a step too
                 drawstyle = "steps-post" if panel.held else "default"
-                (drawn[name],) = axes.plot(values, drawstyle=drawstyle, **styles[name])
+                (drawn[name],) = axes.plot(shown, drawstyle=drawstyle, **styles[name])
             low, high = axes.get_ylim()
             least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
             if high - low < least:

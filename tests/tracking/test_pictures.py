@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hamiltonian_rl.tracking.pictures import COLORS, phase_picture, pixels
+from hamiltonian_rl.tracking.pictures import COLORS, Panel, phase_picture, pixels, trajectory_picture
 
 
 def marked(start: float) -> int:
@@ -17,3 +17,12 @@ def marked(start: float) -> int:
 def test_a_marker_on_the_border_is_drawn_whole():
     # Rounding to pixels moves a marker's rim by less than one in thirty; half a marker of four is one in eight.
     assert abs(marked(-1.0) - marked(-0.5)) < 0.03 * marked(-0.5)
+
+
+def test_the_last_action_is_held_for_a_step_as_the_others_are():
+    state, action = np.zeros(4), np.array([0.0, 0.0, 1.0])
+    left = [Panel("x (m)", {"path": state}), Panel("force (N)", {"path": action}, held=True)]
+    figure = trajectory_picture(left, [Panel("costate", {"path": state})], "three steps")
+    (line,) = figure.axes[2].lines
+    assert line.get_xdata()[-1] == len(action)
+    assert list(line.get_ydata()[-2:]) == [1.0, 1.0]
