@@ -162,8 +162,8 @@ def phase_picture(
         axes.plot(*path.T, label=name, linewidth=1.5, path_effects=edge, **style)
     name, first = next(iter(paths.items()))
     for what, place, marker in (("start", first[:1], "o"), ("end", first[-1:], "s")):
-        style = {"color": COLORS[5], "markeredgecolor": "black", "clip_on": False, "zorder": 3}  # whole at the border
-        axes.plot(*place.T, marker, label=f"{what} of the {name}", **style)
+        (drawn,) = axes.plot(*place.T, marker, label=f"{what} of the {name}", color=COLORS[5], markeredgecolor="black")
+        drawn.set(clip_on=False, zorder=3)  # whole at the border
     limits = {f"{side}lim": axis[[0, -1]] for side, axis in zip("xy", axes_values, strict=True)}
     axes.set(xlabel=names[0], ylabel=names[1], title=title, **limits)
     figure.legend(loc="outside lower center", ncols=2, facecolor="0.6")

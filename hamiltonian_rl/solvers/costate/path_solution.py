@@ -23,8 +23,8 @@ class PathStatus(Enum):
     LOCAL_OPTIMUM = "The first-order conditions hold and the curvature is that of a strict local maximum."
     STATIONARY = (
         "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, a flat "
-        "direction, or an action at its bound that nothing presses there, which may be an optimum all the same. Try other "
-        "starts."
+        "direction, or an action at its bound that nothing presses there, which may be an optimum all the same. Try "
+        "other starts."
     )
     STAGNATED = (
         "No step raises the return any more, and the first-order conditions do not hold to tol: a kink, such as a "

@@ -209,8 +209,8 @@ def _around(problem: ControlProblem, z: Tensor) -> SteadyState:
     if problem.discount == 1.0 and abs(reward) > 1e-9:
         raise UsageError(
             f"Without discount the steady state at {_told(z[:n])} pays {reward:.3g} for ever, which is infinite; "
-            "expected a reward of zero there, or a discount below 1. Or give a horizon: its path finds a better place to "
-            "rest, where there is one."
+            "expected a reward of zero there, or a discount below 1. Or give a horizon: its path finds a better place "
+            "to rest, where there is one."
         )
     low, high = _bounds(problem)
     wanted = z[2 * n :].numpy() + slope
