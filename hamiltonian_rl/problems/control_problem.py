@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import gymnasium as gym
 import numpy as np
 
+from hamiltonian_rl.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -87,12 +89,20 @@ class ControlProblem(ABC):
         """Draw n first states, shape ``(n, state size)``.
 
         Uniform within ``spread`` of ``start``; in the state space where there is no ``start``.
+
+        Raises:
+            UsageError: ``start`` or ``spread`` is of another length than the state.
         """
+        low, high = self.state_space.low, self.state_space.high
         if len(self.start):
             center = np.asarray(self.start, float)
             spread = np.asarray(self.spread, float) if len(self.spread) else np.zeros_like(center)
+            if not center.shape == spread.shape == low.shape:
+                raise UsageError(
+                    f"start = {self.start} and spread = {self.spread}; expected {low.size} numbers each, one a "
+                    "coordinate of the state, or no spread."
+                )
             return center + spread * generator.uniform(-1.0, 1.0, (n, *center.shape))
-        low, high = self.state_space.low, self.state_space.high
         return generator.uniform(low, high, (n, *low.shape))
 
     def relaxed(self) -> Relaxation | None:
