@@ -152,7 +152,7 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
             f"the end of {paths.problem.horizon} steps"
         )
     if paths is not None:
-        of = f", the best of {len(paths.from_all_starts)} starts" if paths.from_all_starts else ""
+        of = f", the best of {len(paths.from_all_starts)} paths" if paths.from_all_starts else ""
         rows["By costates"] = f"{paths.value[0]:.6f}{of}"
         rows["Path"] = f"{paths.status[0].name}: {paths.status[0].value}"
     if solution.relaxed is not None:

@@ -4,14 +4,15 @@ Where the problem has no slopes and states a `Relaxation`, that is what the cost
 
 A path improved by its costates ends in the optimum of its neighborhood; which one is decided by its start. A
 grid sees the whole state space and is never exact. So the grid's greedy path is a start for the costates, beside
-some that know nothing; the best path's own return is a lower bound on V*, and the grid's value, with an estimate
-of its error, stands beside it.
+some that know nothing, and so are kicks of both (`kicks`): a grid misplaces the ridges between numbers of swings. The
+best path's own return is a lower bound on V*, and the grid's value, with an estimate of its error, stands beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +20,8 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
+from hamiltonian_rl.solvers.costate.following import along_paths
+from hamiltonian_rl.solvers.costate.kicks import best_few, extremes, kicked, reach
 from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states, is_endless
 from hamiltonian_rl.solvers.grid_error import roughness
 from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
@@ -29,6 +32,9 @@ from hamiltonian_rl.trajectory import Policy
 
 ROUTES = ("both", "bellman", "hamiltonian")
 ENDLESS_STEPS = 100  # that the grid alone is followed where there is no horizon
+KEPT = 8  # different paths of a state
+GRID_KICKS, PATH_KICKS = 3, 20  # first steps of kicks
+MOST_ROWS = 4096  # paths polished at once
 DEFAULT_POINTS = {1: 401, 2: 101, 3: 31}
 
 
@@ -39,7 +45,8 @@ class ControlSolution:
     Attributes:
         problem: The problem, at the horizon that was solved, or None.
         initial_states: ``(B, n)``.
-        paths: By costates, the best of all starts; None where that route was not taken.
+        paths: By costates, the best of all starts; None where that route was not taken. After a search
+            ``from_all_starts`` holds up to eight different ones of each state, best first.
         relaxed: By costates of the problem's relaxation, followed in the problem itself; None where it states none.
         grid: By Bellman's equation on a grid; None where that route was not taken.
         grid_path: The grid's greedy paths; without horizon their first steps, the returns with the grid's value after.
@@ -97,6 +104,7 @@ def solve_control(
     points: Sequence[int] | None = None,
     n_actions: int = 9,
     starts: Sequence[Start] = (),
+    search: bool = True,
     tol: float = 1e-8,
     threads: int = 1,
     progress: Progress | None = None,
@@ -113,6 +121,8 @@ def solve_control(
         n_actions: Of the grid along each coordinate of the action, before refinement.
         starts: First actions, or policies, beside the grid's greedy path and three that know nothing; without
             horizon policies, beside the grid's and one that knows nothing.
+        search: Whether to look for better optima by kicks (`kicked`) of the grid's greedy policy, then of the best
+            path. Some seventy solutions more from each state; none without horizon.
         tol: Of the costates' stationarity.
         threads: For the costates.
         progress: Of the grid's sweeps.
@@ -149,16 +159,61 @@ def solve_control(
     elif route != "bellman" and problem.relaxed() is not None:
         relaxed = solve_relaxed(problem, states, starts, tol=tol)
     elif route != "bellman" and not no_costates:
-        runs = [solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)]
+        paths = solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)
+        polish = partial(solve_costate, problem, tol=tol, threads=threads, barrier=False)
         if grid_path is not None:
-            start = _along(grid_path)
-            runs.append(solve_costate(problem, states, initial_actions=start, tol=tol, threads=threads, barrier=False))
-        paths = best_of(runs)
+            paths = best_of([paths, polish(states, initial_actions=_along(grid_path))])
+        if search:
+            paths = _searched(paths, grid, polish)
     if grid is not None and endless:
         grid_path = _greedy_path(grid, states, ENDLESS_STEPS if paths is None else int(paths.problem.horizon or 0))
     taken = paths is not None or relaxed is not None
     left_out = "" if route != "both" else no_grid if grid is None else "" if taken else no_costates
     return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
+
+
+def _searched(paths: PathSolution, grid: GridSolution | None, polish: Callable[..., PathSolution]) -> PathSolution:
+    """Return the best paths after kicks of the grid's greedy policy, then of the best paths so far, all polished.
+
+    The lengths are those that serve Pendulum-v1's 200 steps, as shares of the horizon.
+    """
+    horizon = paths.problem.horizon or 0
+    few = best_few(paths, paths.from_all_starts, KEPT)
+    if grid is not None:
+        few = _kicked(few, lambda which: grid.action_at, GRID_KICKS, max(1, horizon // 40), polish)
+    best = few[0]
+    few = _kicked(few, lambda which: along_paths(best.rows(which)), PATH_KICKS, max(1, horizon // 200), polish)
+    return replace(few[0], from_all_starts=few)
+
+
+def _kicked(
+    few: list[PathSolution],
+    policy: Callable[[np.ndarray], Policy],
+    count: int,
+    length: int,
+    polish: Callable[..., PathSolution],
+) -> list[PathSolution]:
+    """Return the best few paths, of those that there are and of those that kicks lead to.
+
+    Args:
+        few: Of `best_few`.
+        policy: To kick: of the states whose numbers it is given.
+        count: First steps of kicks, one a length apart.
+        length: Of a kick.
+        polish: Solves from states and a policy.
+    """
+    problem, states = few[0].problem, few[0].trajectory.states[:, 0]
+    begins = range(0, min(problem.horizon or 0, count * length), length)
+    options = [(first, action) for first in begins for action in extremes(problem)]
+    together = max(1, MOST_ROWS // len(states))
+    for start in range(0, len(options), together):
+        part = options[start : start + together]
+        which = np.tile(np.arange(len(states)), len(part))
+        first, actions = (np.repeat([option[i] for option in part], len(states), 0) for i in range(2))
+        rows = polish(states[which], initial_actions=kicked(policy(which), first, actions, length))
+        runs = [rows.rows(np.arange(len(states)) + i * len(states)) for i in range(len(part))]
+        few = best_few(best_of([few[0], *runs]), [*few, *runs], KEPT)
+    return few
 
 
 def _along(path: Rollout) -> Start:
@@ -181,13 +236,12 @@ def _middle(problem: ControlProblem) -> Policy:
 def _blind_starts(problem: ControlProblem, steps: int | None = None) -> list[np.ndarray]:
     """Return first actions that know nothing: none, and two waves; in the middle of the bounds where there are any."""
     steps = problem.horizon or 0 if steps is None else steps
-    low, high = (np.asarray(x, dtype=float) for x in (problem.action_space.low, problem.action_space.high))  # type: ignore[union-attr]
-    bounded = np.isfinite(low) & np.isfinite(high)
-    size = np.where(bounded, 0.25 * (high - low), 1.0)
-    with np.errstate(invalid="ignore"):  # of bounds that are none
-        middle = np.where(bounded, 0.5 * (low + high), np.clip(0.0, low, high))
+    low, middle, high = reach(problem)
     turns = np.linspace(0.0, 2.0 * np.pi, steps)[:, None]
-    return [middle + size * amplitude * np.sin(waves * turns + 0.3) for amplitude, waves in ((0, 1), (1, 1), (1, 3))]
+    return [
+        middle + 0.25 * (high - low) * amplitude * np.sin(waves * turns + 0.3)
+        for amplitude, waves in ((0, 1), (1, 1), (1, 3))
+    ]
 
 
 def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:

@@ -111,17 +111,20 @@ class PathSolution:
 
     def one(self, index: int) -> PathSolution:
         """Return the path from one initial state, as a solution of its own."""
-        part = slice(index, index + 1)
+        return self.rows(np.array([index]))
+
+    def rows(self, which: np.ndarray) -> PathSolution:
+        """Return the paths from some initial states, as a solution of its own; a state may come more than once."""
         arrays = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers")
-        path = {name: value[part] for name, value in vars(self.trajectory).items() if value is not None}
+        path = {name: value[which] for name, value in vars(self.trajectory).items() if value is not None}
         return replace(
             self,
             trajectory=Trajectory(**path),
-            status=self.status[part],
-            start=self.start[part],
-            iterations=self.iterations[part],
-            from_all_starts=[run.one(index) for run in self.from_all_starts],
-            **cast(Any, {name: getattr(self, name)[part] for name in arrays}),
+            status=[self.status[index] for index in which],
+            start=self.start[which],
+            iterations=self.iterations[which],
+            from_all_starts=[run.rows(which) for run in self.from_all_starts],
+            **cast(Any, {name: getattr(self, name)[which] for name in arrays}),
         )
 
     def unwrap(self) -> PathSolution:
@@ -139,6 +142,31 @@ class PathSolution:
                 f"{self.violation[first]:.3g}, smallest curvature {self.curvature[first]:.3g}."
             )
         return self
+
+
+def picked(runs: Sequence[PathSolution], which: np.ndarray) -> PathSolution:
+    """Return for each state its path of one of several solutions for the same states.
+
+    Args:
+        runs: R solutions.
+        which: Of them for each state, shape ``(B,)``, from 0 to R - 1.
+    """
+    each = np.arange(len(which))
+
+    def pick(arrays: list[np.ndarray]) -> np.ndarray:
+        return np.asarray(np.stack(arrays)[which, each])
+
+    path = {
+        name: pick([getattr(run.trajectory, name) for run in runs])
+        for name in ("states", "actions", "rewards", "value", "costates")
+    }
+    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
+    return replace(
+        runs[0],
+        trajectory=Trajectory(**path),
+        status=[runs[run].status[state] for state, run in enumerate(which)],
+        **cast(Any, {name: pick([getattr(run, name) for run in runs]) for name in names}),
+    )
 
 
 def _or_lowest(value: float) -> float:

@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -27,7 +27,7 @@ from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
 from hamiltonian_rl.solvers.costate.curvature import judged_curvature
 from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
 from hamiltonian_rl.solvers.costate.multiple_shooting import Guess, close_gaps
-from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
+from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus, picked
 from hamiltonian_rl.solvers.costate.second_start import HIGH_BARRIER, bounded_on_both_sides, mirrored_later
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.trajectory import Policy, Trajectory, as_numbers, follow, rollout
@@ -220,24 +220,7 @@ def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
     equal = (values >= highest - TIE * (1.0 + np.abs(highest))) | (values == highest)
     converged = np.array([run.converged for run in runs])
     best = np.where(equal, 1 + converged, 0).argmax(0)
-    each = np.arange(len(best))
-
-    def pick(name: str) -> np.ndarray:
-        return np.asarray(np.stack([getattr(run, name) for run in runs])[best, each])
-
-    paths = {
-        name: np.stack([getattr(run.trajectory, name) for run in runs])[best, each]
-        for name in ("states", "actions", "rewards", "value", "costates")
-    }
-    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
-    return replace(
-        runs[0],
-        trajectory=Trajectory(**paths),
-        status=[runs[run].status[state] for state, run in enumerate(best)],
-        start=best,
-        from_all_starts=runs,
-        **cast(Any, {name: pick(name) for name in names}),
-    )
+    return replace(picked(runs, best), start=best, from_all_starts=runs)
 
 
 def _rank(status: PathStatus, feasible: bool) -> int:
