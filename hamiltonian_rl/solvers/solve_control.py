@@ -103,6 +103,7 @@ def solve_control(
     route: str = "both",
     points: Sequence[int] | None = None,
     n_actions: int = 9,
+    grid: GridSolution | None = None,
     starts: Sequence[Start] = (),
     search: bool = True,
     tol: float = 1e-8,
@@ -119,6 +120,7 @@ def solve_control(
         route: ``"both"``, ``"bellman"`` (grid only) or ``"hamiltonian"`` (costates only).
         points: Of the grid along each coordinate; 401, 101 or 31 for one, two or three coordinates when None.
         n_actions: Of the grid along each coordinate of the action, before refinement.
+        grid: Solved before, of the same problem at the same horizon: ``ControlSolution.grid``, for other states.
         starts: First actions, or policies, beside the grid's greedy path and three that know nothing; without
             horizon policies, beside the grid's and one that knows nothing.
         search: Whether to look for better optima by kicks (`kicked`) of the grid's greedy policy, then of the best
@@ -147,11 +149,10 @@ def solve_control(
     refused = {"bellman": no_grid, "hamiltonian": no_costates, "both": no_grid and f"{no_costates} {no_grid}".strip()}
     if refused[route] and not (route == "both" and not no_costates):
         raise UsageError(refused[route])
-    grid = grid_path = None
-    if route != "hamiltonian" and not no_grid:
+    if grid is None and route != "hamiltonian" and not no_grid:
         shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
         grid = solve_grid(Grid(problem, shape, n_actions), estimate_error=True, progress=progress)
-        grid_path = None if endless else grid.rollout(states)
+    grid_path = None if endless or grid is None else grid.rollout(states)
     paths = relaxed = None
     if route != "bellman" and not no_costates and endless:
         greedy: list[Start] = [] if grid is None else [lambda state, step: grid.action_at(state)]
