@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hamiltonian_rl.agents.callbacks import Callback
+from hamiltonian_rl.console import SECONDS_BETWEEN_LINES
 
-SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.1
 
 

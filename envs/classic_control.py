@@ -31,6 +31,7 @@ class Pendulum(ControlProblem):
     periodic = (True, False)
     start, driven = (math.pi, 0.0), 1  # hanging
     state_names = ("angle (rad)", "angular velocity (rad/s)")
+    action_names = ("torque (N m)",)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """Semi-implicit Euler of ``θ'' = 3g/(2l) sin θ + 3/(m l²) u`` with g = 10, l = m = 1, 0.05 s."""
@@ -68,7 +69,7 @@ class MountainCar(ControlProblem):
     action_space = gym.spaces.Discrete(3)
     horizon = 200
     start, spread, driven = (-0.5, 0.0), (0.1, 0.0), 1
-    state_names = ("position", "velocity")
+    state_names, action_names = ("position", "velocity"), ("push (0 left, 2 right)",)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """`car_step` with the push ``0.001 (a - 1)``."""
@@ -96,6 +97,7 @@ class ContinuousMountainCar(ControlProblem):
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
     horizon = 999
     start, spread, driven, state_names = MountainCar.start, MountainCar.spread, 1, MountainCar.state_names
+    action_names = ("force",)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """`car_step` with the push ``0.0015 a``."""
@@ -142,6 +144,7 @@ class CartPole(ControlProblem):
     horizon = 500
     start, spread = (0.0, 0.0, 0.0, 0.0), (0.05, 0.05, 0.05, 0.05)
     state_names = ("position (m)", "velocity (m/s)", "angle (rad)", "angular velocity (rad/s)")
+    action_names = ("push (0 left, 1 right)",)
     phase_plane = (2, 3)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -212,6 +215,7 @@ class Acrobot(ControlProblem):
     periodic = (True, True, False, False)
     start, spread, driven = (0.0, 0.0, 0.0, 0.0), (0.1, 0.1, 0.1, 0.1), 3
     state_names = ("θ₁ (rad)", "θ₂ (rad)", "θ₁' (rad/s)", "θ₂' (rad/s)")
+    action_names = ("torque (from 0, -1 N m, to 2, 1 N m)",)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """Runge-Kutta over 0.2 s, angles wrapped to ±π, velocities clipped to ±4π and ±9π rad/s."""

@@ -31,7 +31,7 @@ class DoubleIntegrator(ControlProblem):
 
     state_space = gym.spaces.Box(np.array([-2.0, -4.0]), np.array([2.0, 4.0]), dtype=np.float64)
     start, spread = (-1.0, 0.0), (0.1, 0.1)
-    state_names = ("position", "velocity")
+    state_names, action_names = ("position", "velocity"), ("acceleration",)
 
     def __init__(self, horizon: int = 50, duration: float = 1.0, action_bound: float = math.inf) -> None:
         self.time_step = time_step_of(duration, horizon)
@@ -66,7 +66,7 @@ class BrysonDenham(ControlProblem):
     state_space = gym.spaces.Box(np.array([-0.5, -2.0]), np.array([0.5, 2.0]), dtype=np.float64)
     action_space = gym.spaces.Box(-math.inf, math.inf, (1,), np.float64)
     start, spread = (0.0, 1.0), (0.0, 0.0)
-    state_names = ("position", "velocity")
+    state_names, action_names = ("position", "velocity"), ("acceleration",)
 
     def __init__(self, horizon: int = 50, limit: float = 1.0 / 9.0) -> None:
         self.time_step = time_step_of(1.0, horizon)

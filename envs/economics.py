@@ -34,7 +34,7 @@ class BrockMirman(ControlProblem):
     state_space = gym.spaces.Box(0.01, 1.0, (1,), np.float64)
     action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float64)
     start, spread = (0.1,), (0.05,)
-    state_names = ("capital",)
+    state_names, action_names = ("capital",), ("share eaten",)
 
     def __init__(self, alpha: float = 0.36, discount: float = 0.95, horizon: int | None = None) -> None:
         self.horizon = None if horizon is None else checked_horizon(horizon)
@@ -64,7 +64,7 @@ class CakeEating(ControlProblem):
     state_space = gym.spaces.Box(0.0, 1.0, (1,), np.float64)
     action_space = gym.spaces.Box(0.0, 1.0, (1,), np.float64)
     start, spread = (1.0,), (0.0,)
-    state_names = ("cake left",)
+    state_names, action_names = ("cake left",), ("share eaten",)
 
     def __init__(self, horizon: int = 10, discount: float = 0.95) -> None:
         self.horizon, self.discount = checked_horizon(horizon), discount

@@ -69,6 +69,7 @@ class LinearQuadratic(ControlProblem):
         self.action_space = gym.spaces.Box(-action_bound, action_bound, (m,), np.float64)
         self.start, self.spread = (1.0, *[0.0] * (n - 1)), (2.0,) * n
         self.state_names = tuple(f"s_{index}" for index in range(n))
+        self.action_names = tuple(f"a_{index}" for index in range(m))
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """``A s + B a``."""

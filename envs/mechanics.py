@@ -29,6 +29,7 @@ class CartPoleSwingUp(ControlProblem):
     periodic = (False, False, True, False)
     start, spread = (0.0, 0.0, math.pi, 0.0), (0.2, 0.2, 0.2, 0.2)
     state_names = ("position (m)", "velocity (m/s)", "angle (rad)", "angular velocity (rad/s)")
+    action_names = ("force (N)",)
     phase_plane = (2, 3)
 
     def __init__(
@@ -89,6 +90,7 @@ class Quadrotor(ControlProblem):
     action_space = gym.spaces.Box(0.0, 8.0, (2,), np.float64)
     start, spread = (3.0, -2.0, 0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.3, 0.5, 0.5, 0.5)
     state_names = ("x (m)", "z (m)", "θ (rad)", "x' (m/s)", "z' (m/s)", "θ' (rad/s)")
+    action_names = ("left thrust (N)", "right thrust (N)")
 
     def __init__(
         self,
@@ -139,7 +141,7 @@ class SmoothMountainCar(ControlProblem):
     state_space = gym.spaces.Box(np.array([-1.2, -0.07]), np.array([0.6, 0.07]), dtype=np.float64)
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float64)
     start, spread = (-0.5, 0.0), (0.1, 0.005)
-    state_names = ("position", "velocity")
+    state_names, action_names = ("position", "velocity"), ("force",)
 
     def __init__(self, horizon: int = 150, *, power: float = 0.0015, gravity: float = 0.0025) -> None:
         self.horizon, self.power, self.gravity = checked_horizon(horizon), power, gravity

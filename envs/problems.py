@@ -37,7 +37,7 @@ def problem(env_id: str, **parameters: Any) -> ControlProblem:
     for name in parameters:
         if name not in known:
             raise UsageError(
-                f'{env_id} has no parameter "{name}". {did_you_mean(name, known) if known else ""}'.strip()
+                f'{env_id} has no parameter "{name}". {did_you_mean(name, known) if known else "It has none at all."}'
             )
     made: ControlProblem = kind(**{**entry.parameters, **parameters})
     return made

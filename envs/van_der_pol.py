@@ -25,7 +25,7 @@ class VanDerPol(ControlProblem):
     state_space = gym.spaces.Box(-3.0, 3.0, (2,), np.float64)
     action_space = gym.spaces.Box(-0.3, 1.0, (1,), np.float64)
     start, spread = (0.0, 1.0), (0.5, 0.5)
-    state_names = ("x₁", "x₂")
+    state_names, action_names = ("x₁", "x₂"), ("a",)
 
     def __init__(self, horizon: int = 100, duration: float = 5.0, damping: float = 1.0) -> None:
         self.time_step = time_step_of(duration, horizon)

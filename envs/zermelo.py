@@ -32,7 +32,7 @@ class Zermelo(ControlProblem):
     state_space = gym.spaces.Box(np.array([-2.0, -3.0]), np.array([8.0, 3.0]), dtype=np.float64)
     action_space = gym.spaces.Box(-math.pi, math.pi, (1,), np.float64)
     start, spread = (0.0, 0.0), (0.5, 0.5)
-    state_names = ("x, east", "y, north")
+    state_names, action_names = ("x, east", "y, north"), ("heading (rad)",)
 
     def __init__(
         self,

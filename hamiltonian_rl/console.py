@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import sys
 import textwrap
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 RUNS = Path("runs")
+SECONDS_BETWEEN_LINES = 10.0
 EnvSettings = Annotated[
     list[str] | None, typer.Option("--env-set", metavar="KEY=VALUE", help="Argument of the environment, repeatable.")
 ]
@@ -54,3 +58,27 @@ def print_rows(title: str, rows: list[dict[str, str]]) -> None:
     for row in rows:
         table.add_row(*row.values())
     Console(highlight=False).print(table)
+
+
+@contextlib.contextmanager
+def work_shown() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows what is being done, and for how long: a line every ten seconds off a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("Solving")
+            yield lambda text: bar.update(task, description=text)
+        return
+    started = last = time.monotonic()
+
+    def show(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(f"{last - started:.0f} s: {text}", file=sys.stderr, flush=True)
+
+    yield show

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from decimal import ROUND_CEILING, Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,14 @@ class Optimum:
         """The optimal action of each state, in the first step where it depends on the step; shape ``(S,)``."""
         policy = self.solution.policy
         return policy[0] if policy.ndim == 2 else policy
+
+    @property
+    def shown_value(self) -> np.ndarray:
+        """The value of each state, NaN where no episode acts and none has ended either; shape ``(S,)``.
+
+        What the table says of such states (the cliff of CliffWalking, a taxi after the ride) never happens.
+        """
+        return np.where(self.mdp.reachable | self.mdp.absorbing, self.solution.value, np.nan)
 
     def arrows(self) -> np.ndarray | None:
         """Return one sign a state, shape ``(S,)``: where the optimal action leads on a map; None without a map.
@@ -156,24 +165,48 @@ def optimum_rows(optimum: Optimum) -> dict[str, str]:
         answer = {"Largest mean reward a step": f"{value:.6f} (in the long run; episodes one after the other, uncut)"}
     return {
         **answer,
-        "Certified": (
-            f"{0.5 * (lower + upper):.12g} ± {0.5 * (upper - lower):.1e}"
-            if np.isfinite(upper - lower)
-            else f"{lower:.12g} to {upper:.12g}"
-        ),
-        "No state loses more by the policy than": f"{solution.gap:.1e}",
+        "Certified": certified(lower, upper),
+        "No state loses more by the policy than": rounded_up(solution.gap),
         "Method": f"{solution.method}, because {solution.reason}",
-        "Work": f"{solution.iterations:,} iterations, {optimum.seconds:.2f} seconds, {states}",
+        "Work": f"{_counted(solution.iterations, 'iteration')}, {optimum.seconds:.2f} seconds, {states}",
         **({} if solution.converged else {"Not converged": solution.status.value}),
         **({} if optimum.threshold is None else {"Registered threshold": threshold_sentence(optimum)}),
     }
+
+
+def certified(lower: float, upper: float) -> str:
+    """Return two bounds as a number and how far from it the true one may be, of which rounding to digits is a part.
+
+    Example:
+        >>> certified(0.1 - 1e-13, 0.1 + 1e-13), certified(1 / 3, 1 / 3)
+        ('0.1 ± 1.1e-13', '0.333333333333 ± 3.4e-13')
+    """
+    if not np.isfinite(upper - lower):
+        return f"{lower:.12g} to {upper:.12g}"
+    middle = f"{0.5 * (lower + upper):.12g}"
+    return f"{middle} ± {rounded_up(max(Decimal(upper) - Decimal(middle), Decimal(middle) - Decimal(lower)))}"
+
+
+def rounded_up(distance: float | Decimal) -> str:
+    """Return a number of two digits that is not below ``distance``.
+
+    Example:
+        >>> rounded_up(1.01e-9)
+        '1.1e-09'
+    """
+    return f"{float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(distance)):.1e}"
 
 
 def _limit(horizon: int | None) -> str:
     """Say after how many steps an episode is cut off."""
     if horizon is None:
         return "no limit"
-    return f"at most {horizon} step{'s' if horizon > 1 else ''}"
+    return f"at most {_counted(horizon, 'step')}"
+
+
+def _counted(count: int, thing: str) -> str:
+    """Return a number of things."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def threshold_sentence(optimum: Optimum) -> str:
@@ -199,16 +232,19 @@ def threshold_sentence(optimum: Optimum) -> str:
 
 @contextlib.contextmanager
 def optimum_folder(env_id: str, root: Path) -> Iterator[RunFolder]:
-    """Make a run folder before the work begins; take it away again if nothing comes of it.
+    """Make a run folder before the work begins; take it away again, and a root made for it, if nothing comes of it.
 
     Raises:
         RunStorageError: The folder cannot be made.
     """
+    made = not root.exists()
     folder = RunFolder.create(root, env_id, "optimum", 0)
     try:
         yield folder
     except BaseException:
         folder.remove(root)
+        if made:
+            root.rmdir()
         raise
 
 
@@ -237,7 +273,9 @@ def keep_optimum(optimum: Optimum, folder: RunFolder) -> None:
         np.savez(file, value=solution.value, lower=solution.lower, upper=solution.upper, policy=solution.policy)
     lower, value, upper = optimum.start_bounds
     title = f"Optimal {optimum.what} of {optimum.env_id}"
-    picture = value_picture(solution.value, optimum.shape, optimum.arrows(), title, optimum.what)
+    if optimum.what == "return":
+        title += f"\ndiscount {mdp.discount:g}, {_limit(mdp.horizon)}"
+    picture = value_picture(optimum.shown_value, optimum.shape, optimum.arrows(), title, optimum.what)
     with atomic_write(folder.path / "value.png") as file:
         picture.savefig(file, format="png", dpi=120)
     sink = TensorBoardSink(folder.path)

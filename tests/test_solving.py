@@ -1,13 +1,15 @@
 """`hrl solve` says what no agent can pass, draws it, and keeps it."""
 
-import contextlib
 import json
 import re
 import tomllib
+from decimal import Decimal
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hamiltonian_rl import solve_command
@@ -15,7 +17,7 @@ from hamiltonian_rl.advice import in_options
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import METHODS
-from hamiltonian_rl.solving import _directions, solve_env, threshold_sentence
+from hamiltonian_rl.solving import _directions, certified, rounded_up, solve_env, threshold_sentence
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,25 @@ def test_arrows_lead_along_the_cliff():
     drawing = solve_env("CliffWalking-v1", discount=0.9).drawing().split("\n")
     assert drawing[2] == " ".join("→" * 11 + "↓")  # the row above the cliff, to its end and down
     assert drawing[3] == "↑" + " ·" * 11  # from the start up; nobody acts on the cliff, nor at the goal
+
+
+@settings(max_examples=200)
+@given(*(st.floats(low, high).filter(lambda x: not 0 < abs(x) < 1e-290) for low, high in ((-1e9, 1e9), (0, 1))))
+def test_printed_bounds_contain_those_that_are_certified(lower, width):
+    """What rounding to digits takes away is part of the distance that is printed."""
+    upper = lower + width
+    middle, distance = (Decimal(text) for text in certified(lower, upper).split(" ± "))
+    assert middle - distance <= Decimal(lower) <= Decimal(upper) <= middle + distance
+    assert distance <= Decimal("1.11") * (Decimal(width) / 2 + abs(middle) * Decimal("5e-12"))  # and not much more
+    assert Decimal(rounded_up(width)) >= Decimal(width)
+
+
+def test_states_in_which_nobody_acts_are_drawn_without_a_value():
+    """CliffWalking's table lets one act on the cliff and at the goal, Taxi's after the ride; holes are worth 0."""
+    shown = solve_env("CliffWalking-v1").shown_value
+    assert np.flatnonzero(np.isnan(shown)).tolist() == list(range(37, 48))
+    assert np.isfinite(solve_env("Taxi-v4").shown_value).sum() == 400
+    assert solve_env("FrozenLake-v1").shown_value[[5, 7, 11, 12, 15]].tolist() == [0.0] * 5
 
 
 def test_unreachable_threshold_is_called_that():
@@ -131,7 +152,7 @@ def test_solve_names_its_methods_when_one_is_unknown(hrl, tmp_path):
     [
         (["--env", "Blackjack-v1"], "Blackjack-v1 has no table `P`"),
         (["--env", "FrozenLak-v1"], 'Did you mean "FrozenLake'),
-        (["--env", "FrozenLake-v1", "--horizon", "0"], '--horizon is "0"; expected auto, none, or a number of steps'),
+        (["--env", "FrozenLake-v1", "--horizon", "0"], '--horizon is "0"; expected auto, none, a number of steps'),
         (["--env", "FrozenLake-v1", "--discount", "1.5"], "discount = 1.5; expected a number from 0 to 1"),
         (["--env", "FrozenLake-v1", "--tol", "0"], "tol = 0.0; expected a number above 0"),
         (["--env", "FrozenLake-v1", "--method", "value-iteration"], "ends after 100 steps"),
@@ -249,7 +270,7 @@ def test_printed_method_has_its_reason(hrl, tmp_path):
 def test_folder_that_cannot_be_made_is_told_before_any_work(hrl, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("hamiltonian_rl.solving.solve_env", lambda *a, **k: pytest.fail("it has solved"))
-    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path / "file")
+    outcome = hrl("solve", "--env", "FrozenLake-v1", "--run-dir", tmp_path / "file" / "below")
     assert outcome.code == 1
     assert re.search(r"Cannot make the run folder .*--run-dir", outcome.err)
 
@@ -271,7 +292,7 @@ def test_ctrl_c_prints_the_bounds_that_hold_and_exits_with_130(calls, arguments,
         if len(seen) == calls:
             raise KeyboardInterrupt  # as Python does on Ctrl-C
 
-    monkeypatch.setattr(solve_command, "_sweeps_shown", lambda: contextlib.nullcontext(progress))
+    monkeypatch.setattr(solve_command, "_sweeps", lambda show, what: progress)
     outcome = hrl("solve", *arguments, "--run-dir", tmp_path)
     assert outcome.code == 130
     assert outcome.err == "hrl: interrupted; the bounds above hold.\n"

@@ -12,6 +12,7 @@ from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems.rows import row_sums
 
 MOST_STEPS = 2**31 - 1
+SINGLE = 1e-5  # what rounding to single precision may take from a row's sum, or add to it
 SUM_TOLERANCE = 1e-8  # how far a row of probabilities may be from one: what is printed with eight digits
 
 
@@ -77,7 +78,11 @@ def check_full_rows(matrix: sparse.csr_array, rewards: np.ndarray) -> None:
     empty = (rewards.ravel() == -np.inf) & (totals == 0.0)
     if (bad := ~((np.abs(totals - 1.0) <= SUM_TOLERANCE) | empty)).any():
         state, action = np.argwhere(bad.reshape(rewards.shape))[0]
-        raise row_error(state, action, f"sums to {totals[bad][0]:.12g}", "expected 1")
+        total = totals[bad][0]
+        single = f" within {SUM_TOLERANCE:g}; divide the rows by their sums, in double precision"
+        raise row_error(
+            state, action, f"sums to {total:.12g}", f"expected 1{single if abs(total - 1.0) < SINGLE else ''}"
+        )
 
 
 def check_successors(successors: np.ndarray, rows: np.ndarray, n_states: int, n_actions: int) -> None:

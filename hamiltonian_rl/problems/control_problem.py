@@ -37,7 +37,8 @@ class ControlProblem(ABC):
         periodic: Which coordinates are angles: their two bounds are the same place; shape ``(n,)``.
         start: The nominal first state, shape ``(n,)``; empty for none.
         spread: First states are drawn uniformly within this distance of it, shape ``(n,)``; empty for zero.
-        state_names: Of the coordinates, for pictures; shape ``(n,)`` or empty.
+        state_names: Of the coordinates, a unit in brackets behind: "angle (rad)"; shape ``(n,)`` or empty.
+        action_names: Of the actions' coordinates, in the same way; shape ``(m,)`` or empty.
         phase_plane: The two coordinates that a picture shows.
         driven: The coordinate of the velocity that a single action pushes along, so that action times velocity is
             power; None for none.
@@ -51,6 +52,7 @@ class ControlProblem(ABC):
     start: tuple[float, ...] = ()
     spread: tuple[float, ...] = ()
     state_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
     phase_plane: tuple[int, int] = (0, 1)
     driven: int | None = None
 

@@ -19,12 +19,14 @@ import gymnasium as gym
 import numpy as np
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
+from hamiltonian_rl.problems.checks import check_horizon, checked_discount
 from hamiltonian_rl.problems.control_problem import ControlProblem
 from hamiltonian_rl.problems.interpolation import DEGREES, LEAST_CUBIC, Interpolant
 from hamiltonian_rl.problems.mdp import MDP
 from hamiltonian_rl.problems.outcomes import last_reward, outcomes, over
 
 LARGEST = 2**31 - 1  # states that int32 numbers
+MOST_ACTIONS = 1_000_000
 PROBED = 1000  # states at which two steps are compared
 
 
@@ -63,6 +65,13 @@ class Grid:
         n_actions: int = 15,
         interpolation: str = "multilinear",
     ) -> None:
+        if not isinstance(problem, ControlProblem):
+            raise UsageError(
+                f"The problem is of class {type(problem).__name__}; expected a ControlProblem, such as "
+                'hamiltonian_rl.problem("Pendulum-v1").'
+            )
+        check_horizon(problem.horizon)
+        checked_discount(problem.discount)
         if interpolation not in DEGREES:
             raise UsageError(
                 f'There is no interpolation "{interpolation}". {did_you_mean(str(interpolation), DEGREES)}'
@@ -250,6 +259,11 @@ def _actions(problem: ControlProblem, n_actions: int) -> np.ndarray:
         raise UsageError(f"The action space {space} has no bounds; a grid needs a Box with finite ones.")
     if not isinstance(n_actions, int | np.integer) or n_actions < 2:
         raise UsageError(f"n_actions = {n_actions!r}; expected a whole number of at least 2 along each coordinate.")
+    if float(n_actions) ** space.shape[0] > MOST_ACTIONS:
+        raise UsageError(
+            f"n_actions = {n_actions} along {space.shape[0]} coordinates make more than {MOST_ACTIONS:,} actions; take "
+            "fewer, or solve it by costates: solve_costate."
+        )
     axes = [
         np.linspace(low, high, n_actions)
         for low, high in zip(space.low.astype(float), space.high.astype(float), strict=True)

@@ -47,7 +47,10 @@ class Interpolant:
         self, value: np.ndarray, low: np.ndarray, spacing: np.ndarray, periodic: Sequence[bool], degree: int
     ) -> None:
         if value.ndim > MOST:
-            raise UsageError(f"The grid has {value.ndim} coordinates; interpolation takes 1 to {MOST}.")
+            raise UsageError(
+                f"The grid has {value.ndim} coordinates; interpolation takes 1 to {MOST}. Take solve(grid.mdp), whose "
+                "table may be large, or solve_costate."
+            )
         self._width = degree + 1
         self._place = (low, spacing, np.array(value.shape, np.int64), np.array(periodic, np.bool_))
         found = np.asarray(value, float)

@@ -159,8 +159,16 @@ class MDP:
 
         Args:
             policy: An action a state, shape ``(S,)``.
+
+        Raises:
+            UsageError: If it is not one action for each state.
         """
-        states = np.arange(self.n_states)
+        policy, states = np.asarray(policy), np.arange(self.n_states)
+        if policy.shape != states.shape or not 0 <= policy.min() <= policy.max() < self.n_actions:
+            raise UsageError(
+                f"`policy` has shape {policy.shape} and actions from {policy.min()} to {policy.max()}; expected shape "
+                f"({self.n_states},) and 0 to {self.n_actions - 1}."
+            )
         return self.rewards[states, policy], self.transition_matrix[states * self.n_actions + policy]
 
     def finite_horizon(self, n_steps: int | None) -> MDP:

@@ -68,18 +68,10 @@ def outcomes(
     state, action = torch.from_numpy(np.ascontiguousarray(states)), torch.from_numpy(np.ascontiguousarray(actions))
     batch = (len(states),)
     with torch.no_grad():
-        try:
-            successors = problem.dynamics(state, action, step)
-            rewards, over = problem.reward(state, action, step), problem.terminated(successors)
-            limits = problem.constraints(state, action, step)
-        except (TypeError, ValueError, IndexError, RuntimeError) as error:
-            raise UsageError(
-                f"The problem fails for states {tuple(state.shape)} and actions {tuple(action.shape)}: "
-                f"{first_line(error)} Its functions take batches of both."
-            ) from error
-        _check_shape("dynamics", successors, tuple(state.shape), batch)
-        _check_shape("reward", rewards, batch, batch)
-        _check_shape("terminated", over, batch, batch)
+        successors = _evaluated(problem, "dynamics", tuple(state.shape), state, action, step)
+        rewards = _evaluated(problem, "reward", batch, state, action, step)
+        over = _evaluated(problem, "terminated", batch, successors)
+        limits = _evaluated(problem, "constraints", (*batch, None), state, action, step)
         found, paid, ended = successors.double().numpy(), rewards.double().numpy(), over.bool().numpy()
     if not (np.isfinite(found).all() and np.isfinite(paid).all()):
         row = int(np.argmin(np.isfinite(found).all(axis=-1) & np.isfinite(paid)))
@@ -104,8 +96,8 @@ def last_reward(problem: ControlProblem, states: np.ndarray) -> np.ndarray:
     import torch
 
     with torch.no_grad():
-        paid: Any = problem.terminal_reward(torch.from_numpy(np.ascontiguousarray(states)))
-        _check_shape("terminal_reward", paid, (len(states),), (len(states),))
+        state = torch.from_numpy(np.ascontiguousarray(states))
+        paid = _evaluated(problem, "terminal_reward", (len(states),), state)
     found: np.ndarray = paid.double().numpy()
     if not np.isfinite(found).all():
         row = int(np.argmin(np.isfinite(found)))
@@ -125,9 +117,29 @@ def over(problem: ControlProblem, states: np.ndarray) -> np.ndarray:
     return ended
 
 
-def _check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...], batch: tuple[int, ...]) -> None:
+def _evaluated(problem: ControlProblem, name: str, shape: tuple[int | None, ...], *arguments: Any) -> torch.Tensor:
+    """Return what a function of the problem says of a batch; its last dimension may be free, None."""
     import torch
 
-    if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
-        got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        raise UsageError(f"{name} returned {got} for a batch of {batch}; expected a tensor of shape {shape}.")
+    try:
+        value = getattr(problem, name)(*arguments)
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError) as error:
+        shapes = " and ".join(str(tuple(given.shape)) for given in arguments if isinstance(given, torch.Tensor))
+        raise UsageError(
+            f"{name} fails for a batch of shape {shapes}: {first_line(error)} Its arguments are batches."
+        ) from error
+    real = isinstance(value, torch.Tensor) and not value.is_complex()
+    if (
+        not real
+        or len(value.shape) != len(shape)
+        or any(b not in (a, None) for a, b in zip(value.shape, shape, strict=True))
+    ):
+        got = (
+            f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        )
+        expected = str(tuple("any" if size is None else size for size in shape))
+        raise UsageError(
+            f"{name} returned {got} for a batch of {shape[0]}; expected a real tensor of shape {expected}."
+        )
+    found: torch.Tensor = value
+    return found

@@ -26,8 +26,8 @@ def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int, bool]:
 
     Rows of a table of successors may be empty, where the episode ends; those of probabilities are distributions.
     """
-    if isinstance(transitions, Sequence) and transitions and sparse.issparse(transitions[0]):
-        return _stacked(transitions)
+    if isinstance(transitions, Sequence) and any(sparse.issparse(matrix) for matrix in transitions):
+        return *_stacked(transitions, "transitions"), False
     try:
         table = np.asarray(transitions)
     except ValueError as error:
@@ -35,7 +35,8 @@ def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int, bool]:
     if table.ndim == 2 and table.dtype.kind in "iu":
         n_states, n_actions = table.shape
         rows = np.arange(table.size, dtype=np.int64)
-        successors = table.ravel().astype(np.int64)
+        # What does not fit would come out negative, perhaps as -1: the end of the episode.
+        successors = np.minimum(table.ravel(), np.iinfo(np.int64).max).astype(np.int64)
         goes_on = successors != -1
         check_successors(successors[goes_on], rows[goes_on], n_states, n_actions)
         ones = np.ones(int(goes_on.sum()))
@@ -51,31 +52,39 @@ def as_matrix(transitions: Any) -> tuple[sparse.csr_array, int, bool]:
     return matrix, n_states, False
 
 
-def _stacked(matrices: Sequence[Any]) -> tuple[sparse.csr_array, int, bool]:
+def _stacked(matrices: Sequence[Any], name: str) -> tuple[sparse.csr_array, int]:
     """Interleave the rows of A sparse (S, S) matrices."""
-    n_actions, n_states = len(matrices), matrices[0].shape[0]
+    n_actions, n_states = len(matrices), next(matrix.shape[0] for matrix in matrices if sparse.issparse(matrix))
     for action, matrix in enumerate(matrices):
-        if not sparse.issparse(matrix) or matrix.shape != (n_states, n_states):
-            shape = getattr(matrix, "shape", type(matrix).__name__)
-            raise UsageError(f"`transitions[{action}]` is {shape}; expected a sparse ({n_states}, {n_states}) matrix.")
+        if not sparse.issparse(matrix) or matrix.shape != (n_states, n_states) or matrix.dtype.kind not in "iufb":
+            shape, dtype = getattr(matrix, "shape", "none"), getattr(matrix, "dtype", "none")
+            raise UsageError(
+                f"`{name}[{action}]` is of class {type(matrix).__name__}, shape {shape} and type {dtype}; expected "
+                f"a sparse ({n_states}, {n_states}) matrix of numbers, as all the others."
+            )
     tall = sparse.csr_array(sparse.vstack(matrices, format="csr"), dtype=float)
     tall.sum_duplicates()
     order = np.arange(n_states * n_actions).reshape(n_actions, n_states).T.ravel()
-    return sparse.csr_array(tall[order]), n_states, False
+    return sparse.csr_array(tall[order]), n_states
 
 
 def expected_rewards(rewards: Any, matrix: sparse.csr_array, n_states: int, n_actions: int) -> np.ndarray:
     """Return r(s, a), the mean of r(s, a, s') where rewards depend on the successor."""
     if isinstance(rewards, Sequence) and rewards and sparse.issparse(rewards[0]):
-        tall = sparse.csr_array(sparse.vstack(rewards, format="csr"), dtype=float)
-        if tall.shape != matrix.shape:
-            raise UsageError(f"`rewards` are {len(rewards)} matrices of {rewards[0].shape}; expected as `transitions`.")
-        order = np.arange(n_states * n_actions).reshape(n_actions, n_states).T.ravel()
-        return np.asarray(matrix.multiply(tall[order]).sum(axis=1), float).reshape(n_states, n_actions)
+        stacked, size = _stacked(rewards, "rewards")
+        if (len(rewards), size) != (n_actions, n_states):
+            raise UsageError(
+                f"`rewards` are {len(rewards)} matrices of shape {rewards[0].shape}; expected {n_actions} of shape "
+                f"({n_states}, {n_states}), as `transitions`."
+            )
+        return np.asarray(matrix.multiply(stacked).sum(axis=1), float).reshape(n_states, n_actions)
     try:
-        table = np.asarray(rewards, float)
+        table = np.asarray(rewards)
+        if table.dtype.kind == "c":
+            raise TypeError("they are complex")
+        table = table.astype(float)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"`rewards` are not an array of numbers: {error}.") from error
+        raise UsageError(f"`rewards` are not an array of numbers: {first_line(error)}") from error
     if table.shape == (n_states, n_actions, n_states):
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         parts = matrix.data * table.reshape(-1, n_states)[rows, matrix.indices]
@@ -107,7 +116,7 @@ def rows_of_outcomes(
 ) -> tuple[np.ndarray, sparse.csr_array]:
     """Return r(s, a) and the rows of transitions from a function that lists what may happen."""
     for count, name in ((n_states, "n_states"), (n_actions, "n_actions")):
-        if not isinstance(count, int | np.integer) or count < 1:
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
             raise UsageError(f"{name} = {count!r}; expected a whole number from 1 up.")
     rewards = np.zeros((n_states, n_actions))
     rows: list[int] = []

@@ -19,6 +19,7 @@ from hamiltonian_rl.solvers.component_gains import Gains, component_gains
 from hamiltonian_rl.solvers.end_components import collapse, end_components, expand, rows_towards
 from hamiltonian_rl.solvers.loops import Progress, check_tol
 from hamiltonian_rl.solvers.row_process import RowProcess
+from hamiltonian_rl.solvers.sweeper import check_count, check_mdp
 from hamiltonian_rl.solvers.total_reward import TotalReward, solve_total_reward
 
 
@@ -47,6 +48,7 @@ def average_reward(
         ([2.5, 2.5], [1, 0])
     """
     check_tol(tol)
+    check_count(max_iterations, "max_iterations", least=0)
     process = _endless(mdp)
     label, inside = end_components(process)
     target = 0.5 * tol
@@ -82,6 +84,7 @@ def average_reward(
 
 def _endless(mdp: MDP) -> RowProcess:
     """Return the rows of a process that never ends."""
+    check_mdp(mdp)
     if mdp.horizon is not None:
         raise UsageError(
             f"This MDP ends after {mdp.horizon} steps, so that it has no mean reward in the long run. Take "

@@ -21,7 +21,7 @@ import numpy as np
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution
 from hamiltonian_rl.solvers.loops import Progress, sweep_from_horizon, sweep_to_bounds
-from hamiltonian_rl.solvers.sweeper import Sweeper
+from hamiltonian_rl.solvers.sweeper import Sweeper, check_mdp
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,7 @@ def costate_sweep(
         >>> costate_sweep(mdp, tol=1e-10).value.round(9).tolist()
         [18.0, 20.0]
     """
+    check_mdp(mdp)
     costate_before = _sweep(mdp)
     if mdp.horizon is not None:
         return sweep_from_horizon(mdp, costate_before, method="costate sweep", tol=tol, progress=progress)

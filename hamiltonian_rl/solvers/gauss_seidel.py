@@ -40,6 +40,7 @@ def gauss_seidel(
         UsageError: If the MDP has a horizon or no discount, or an argument is wrong.
     """
     check_count(sweeps, "sweeps", least=0)
+    sweeper = Sweeper(mdp)
     from hamiltonian_rl.solvers.kernels import gauss_seidel_kernel  # numba takes a moment to import
 
     kernel = gauss_seidel_kernel(mdp.n_actions, mdp.branching)
@@ -55,7 +56,7 @@ def gauss_seidel(
         return backed_up, value
 
     return sweep_to_bounds(
-        Sweeper(mdp),
+        sweeper,
         initial_value,
         improve,
         method="Gauss-Seidel value iteration",

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems.grid import Grid
 from hamiltonian_rl.problems.interpolation import Interpolant
 from hamiltonian_rl.problems.outcomes import last_reward, one_thread, outcomes, over
@@ -119,7 +119,8 @@ class GridSolution(Solution):
         problem, states = self.grid.problem, self._rows(initial_states)
         count = problem.horizon if n_steps is None else n_steps
         if not isinstance(count, int | np.integer) or count < 1 or count > (problem.horizon or np.inf):
-            raise UsageError(f"n_steps = {n_steps}; expected from 1 to the horizon, {problem.horizon}.")
+            most = "up; the problem has no horizon" if problem.horizon is None else f"to the horizon, {problem.horizon}"
+            raise UsageError(f"n_steps = {n_steps}; expected a whole number from 1 {most}.")
         path = np.repeat(states[:, None], count + 1, axis=1)
         actions = np.zeros((len(states), count, *self.grid.actions.shape[1:]), self.grid.actions.dtype)
         rewards, lengths = np.zeros((len(states), count)), np.zeros(len(states), np.int64)
@@ -139,7 +140,11 @@ class GridSolution(Solution):
         return Rollout(path, actions, rewards, returns, lengths)
 
     def _rows(self, states: np.ndarray) -> np.ndarray:
-        given, size = np.asarray(states, float), len(self.grid.shape)
+        size = len(self.grid.shape)
+        try:
+            given = np.asarray(states, float)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"`states` are no array of numbers: {first_line(error)}") from error
         if given.ndim < 1 or given.shape[-1] != size or not np.isfinite(given).all():
             raise UsageError(f"`states` has shape {given.shape}; expected (..., {size}), of finite numbers.")
         return given.reshape(-1, size)

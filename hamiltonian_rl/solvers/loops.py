@@ -9,7 +9,7 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution, Status
-from hamiltonian_rl.solvers.sweeper import TINY, UNIT, Sweeper, check_count
+from hamiltonian_rl.solvers.sweeper import TINY, UNIT, Sweeper, check_count, check_mdp
 
 MOST_ACTIONS = 2**32  # 16 GB
 PATIENCE = 200  # rounds in which the bounds come no closer
@@ -20,7 +20,7 @@ Progress = Callable[[int, float], None]  # called with the number of sweeps and 
 
 def check_tol(tol: float) -> None:
     """Check the largest distance of the bounds."""
-    if not (isinstance(tol, int | float | np.number) and tol > 0):
+    if not (isinstance(tol, int | float | np.number) and not isinstance(tol, bool) and tol > 0):
         raise UsageError(f"tol = {tol!r}; expected a number above 0.")
 
 
@@ -43,6 +43,7 @@ def sweep_from_horizon(
         progress: Called after each step.
     """
     check_tol(tol)
+    check_mdp(mdp)
     if mdp.horizon is None:
         raise UsageError("This MDP has no horizon. Give one: mdp.finite_horizon(n); or take value_iteration.")
     if mdp.horizon * mdp.n_states > MOST_ACTIONS:

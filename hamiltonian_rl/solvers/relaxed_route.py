@@ -12,7 +12,7 @@ Reference:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -41,6 +41,7 @@ class RelaxedRoute:
             discrete.
         rounding: How each was rounded: "nearest", "sum-up", or "none" where actions are continuous.
         followed: The policies' paths in the problem itself; their value is a lower bound on V*.
+        lengths: Steps after which these episodes are over, at the most the horizon, ``(B,)``.
     """
 
     problem: ControlProblem
@@ -48,6 +49,7 @@ class RelaxedRoute:
     policies: list[Policy]
     rounding: list[str]
     followed: Trajectory
+    lengths: np.ndarray
 
 
 def solve_relaxed(
@@ -56,6 +58,7 @@ def solve_relaxed(
     starts: Sequence[Start] = (),
     *,
     tol: float = 1e-8,
+    announce: Callable[[str], None] | None = None,
 ) -> RelaxedRoute | None:
     """Solve a problem's relaxation from each state, round, and follow; None where the problem states none.
 
@@ -65,6 +68,7 @@ def solve_relaxed(
         starts: First actions or policies of the relaxed problem, beside its own; of a path of least time, whose
             number of steps is not known, policies alone.
         tol: Of the costates' stationarity.
+        announce: Told in words what begins.
 
     Raises:
         UsageError: If a start or an argument does not fit.
@@ -80,20 +84,24 @@ def solve_relaxed(
         return None
     relaxed = relaxation.problem
     relaxed.horizon = problem.horizon
+    announce = announce or (lambda text: None)
     if relaxation.minimum_time:
         policies_alone = [start for start in starts if callable(start)]
         if len(policies_alone) < len(starts):
             raise UsageError("A path of least time is sought at several horizons: expected policies as starts.")
         first = [*_pumps(relaxed, (1.0,)), *policies_alone]
-        found = [_least_time(problem, relaxed, state[None], first, tol) for state in initial_states]
+        found = [_least_time(problem, relaxed, state[None], first, tol, announce) for state in initial_states]
     else:
         window = relaxation.window
+        announce(f"Relaxation: first path of {relaxed.horizon} steps")
         own = [receding_horizon(relaxed, initial_states, window)] if window else _pumps(relaxed, PUSHES)
+        announce(f"Relaxation: {relaxed.horizon} steps by costates")
         solved = solve_costate(relaxed, initial_states, starts=[*own, *starts], tol=tol)
         found = _best_starts(problem, initial_states, solved)
     paths, policies, rounding, followed = (list(part) for part in zip(*found, strict=True))
     parts = {name: np.concatenate([getattr(x, name) for x in followed]) for name in _PARTS}
-    return RelaxedRoute(relaxed, paths, policies, rounding, Trajectory(**parts))
+    lengths = np.array([_arrival(problem, states) for states in parts["states"]])
+    return RelaxedRoute(relaxed, paths, policies, rounding, Trajectory(**parts), lengths)
 
 
 _Found = tuple[PathSolution, Policy, str, Trajectory]
@@ -122,7 +130,12 @@ def _pumps(relaxed: ControlProblem, shares: Sequence[float]) -> list[Policy]:
 
 
 def _least_time(
-    problem: ControlProblem, relaxed: ControlProblem, state: np.ndarray, starts: list[Policy], tol: float
+    problem: ControlProblem,
+    relaxed: ControlProblem,
+    state: np.ndarray,
+    starts: list[Policy],
+    tol: float,
+    announce: Callable[[str], None],
 ) -> _Found:
     """Shorten the horizon while the relaxed path still ends the episode; then round at horizons from there on."""
     longest = relaxed.horizon or 0
@@ -132,6 +145,7 @@ def _least_time(
     pump = starts[int(np.argmin(arrivals))]
 
     def solve(count: int, before: Sequence[PathSolution]) -> PathSolution:
+        announce(f"Relaxation: is the end reached in {count} steps?")
         shorter = copy.copy(relaxed)
         shorter.horizon = count
         warm = [part for path in before for part in _cut(path.trajectory.actions[0], count)]

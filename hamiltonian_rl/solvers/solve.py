@@ -19,7 +19,7 @@ from hamiltonian_rl.solvers.policy_iteration import (
     modified_policy_iteration,
     policy_iteration,
 )
-from hamiltonian_rl.solvers.sweeper import SMALL
+from hamiltonian_rl.solvers.sweeper import SMALL, check_mdp
 from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
 from hamiltonian_rl.solvers.work_list import without_chance, work_list
@@ -46,6 +46,7 @@ def choose_method(mdp: MDP) -> tuple[str, str]:
         >>> choose_method(MDP.from_gymnasium("FrozenLake-v1"))
         ('backward-induction', 'an episode is cut off after 100 steps, so the best action depends on the step')
     """
+    check_mdp(mdp)
     if mdp.horizon is not None:
         why = f"an episode is cut off after {mdp.horizon} steps, so the best action depends on the step"
         return "backward-induction", why

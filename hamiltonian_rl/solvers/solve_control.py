@@ -14,28 +14,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import gymnasium as gym
 import numpy as np
 
-from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import ControlProblem, Grid
+from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
-from hamiltonian_rl.solvers.costate.following import along_paths
-from hamiltonian_rl.solvers.costate.kicks import best_few, extremes, kicked, reach
+from hamiltonian_rl.solvers.costate.kicks import reach
+from hamiltonian_rl.solvers.costate.search import searched
 from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states, is_endless
 from hamiltonian_rl.solvers.grid_error import roughness
 from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
 from hamiltonian_rl.solvers.loops import Progress
 from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute, solve_relaxed
+from hamiltonian_rl.solvers.routes import DEFAULT_POINTS, routes_refused
 from hamiltonian_rl.solvers.solve_grid import solve_grid
 from hamiltonian_rl.trajectory import Policy
 
-ROUTES = ("both", "bellman", "hamiltonian")
 ENDLESS_STEPS = 100  # that the grid alone is followed where there is no horizon
-KEPT = 8  # different paths of a state
-GRID_KICKS, PATH_KICKS = 3, 20  # first steps of kicks
-MOST_ROWS = 4096  # paths polished at once
-DEFAULT_POINTS = {1: 401, 2: 101, 3: 31}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,27 +104,29 @@ def solve_control(
     tol: float = 1e-8,
     threads: int = 1,
     progress: Progress | None = None,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> ControlSolution:
     """Solve a control problem from initial states by a grid, by costates from several starts, or by both.
 
     Args:
         problem: The problem.
         initial_states: ``(B, n)``, or ``(n,)`` for one.
-        horizon: Number of steps; the problem's own when None. ``math.inf``, which is also what a problem without
-            horizon has of its own: for ever (`solve_costate`).
+        horizon: Number of steps; the problem's own when None; ``math.inf`` for ever (`solve_costate`).
         route: ``"both"``, ``"bellman"`` (grid only) or ``"hamiltonian"`` (costates only).
         points: Of the grid along each coordinate; 401, 101 or 31 for one, two or three coordinates when None.
         n_actions: Of the grid along each coordinate of the action, before refinement.
-        grid: Solved before, of the same problem at the same horizon: ``ControlSolution.grid``, for other states.
+        grid: Solved before, of this problem at this horizon: ``ControlSolution.grid``, for other states.
         starts: First actions, or policies, beside the grid's greedy path and three that know nothing; without
             horizon policies, beside the grid's and one that knows nothing.
         search: Whether to look for better optima by kicks (`kicked`) of the grid's greedy policy, then of the best
-            path. Some seventy solutions more from each state; none without horizon.
+            path. Some eighty solutions more from each state; none without horizon.
         tol: Of the costates' stationarity.
         threads: For the costates.
         progress: Of the grid's sweeps.
+        announce: Told in words what begins: the grid, the costates, each relaxed path.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C, while the grid was solved too: a value that is half known is no start.
         UsageError: If an argument does not fit, or the route that is asked for cannot be taken.
 
     Example:
@@ -139,82 +136,36 @@ def solve_control(
         >>> round(float(solution.value[0]), 3)  # from hanging; the naive start ends at -1134
         -295.301
     """
-    if route not in ROUTES:
-        raise UsageError(f'There is no route "{route}". {did_you_mean(route, ROUTES)}')
     endless = is_endless(problem, horizon)
     problem, states = checked_states(problem, initial_states, 1 if endless else horizon)
-    if endless:
-        problem.horizon = None
-    no_grid, no_costates = _no_grid(problem, points), _no_costates(problem)
-    refused = {"bellman": no_grid, "hamiltonian": no_costates, "both": no_grid and f"{no_costates} {no_grid}".strip()}
-    if refused[route] and not (route == "both" and not no_costates):
-        raise UsageError(refused[route])
+    problem.horizon = None if endless else problem.horizon
+    no_grid, no_costates = routes_refused(problem, route, points)
     if grid is None and route != "hamiltonian" and not no_grid:
-        shape = tuple(points) if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
+        shape = points if points is not None else (DEFAULT_POINTS[states.shape[1]],) * states.shape[1]
+        announce(f"Grid of {' x '.join(map(str, shape))} points")
         grid = solve_grid(Grid(problem, shape, n_actions), estimate_error=True, progress=progress)
+        if grid.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
     grid_path = None if endless or grid is None else grid.rollout(states)
     paths = relaxed = None
-    if route != "bellman" and not no_costates and endless:
-        greedy: list[Start] = [] if grid is None else [lambda state, step: grid.action_at(state)]
-        paths = solve_costate(problem, states, starts=[_middle(problem), *greedy, *starts], tol=tol, threads=threads)
-    elif route != "bellman" and problem.relaxed() is not None:
-        relaxed = solve_relaxed(problem, states, starts, tol=tol)
-    elif route != "bellman" and not no_costates:
-        paths = solve_costate(problem, states, starts=[*_blind_starts(problem), *starts], tol=tol, threads=threads)
-        polish = partial(solve_costate, problem, tol=tol, threads=threads, barrier=False)
-        if grid_path is not None:
-            paths = best_of([paths, polish(states, initial_actions=_along(grid_path))])
-        if search:
-            paths = _searched(paths, grid, polish)
-    if grid is not None and endless:
-        grid_path = _greedy_path(grid, states, ENDLESS_STEPS if paths is None else int(paths.problem.horizon or 0))
-    taken = paths is not None or relaxed is not None
-    left_out = "" if route != "both" else no_grid if grid is None else "" if taken else no_costates
+    if route != "bellman" and not no_costates:
+        announce("Paths by costates")
+        solve = partial(solve_costate, problem, tol=tol, threads=threads)
+        if endless:
+            greedy: list[Start] = [] if grid is None else [lambda state, step: grid.action_at(state)]
+            paths = solve(states, starts=[_middle(problem), *greedy, *starts])
+        elif problem.relaxed() is not None:
+            relaxed = solve_relaxed(problem, states, starts, tol=tol, announce=announce)
+        else:
+            paths = solve(states, starts=[*_blind_starts(problem), *starts])
+            if grid_path is not None:
+                paths = best_of([paths, solve(states, initial_actions=_along(grid_path), barrier=False)])
+            if search:
+                paths = searched(paths, None if grid is None else grid.action_at, partial(solve, barrier=False))
+    if endless and grid is not None:
+        grid_path = _greedy_path(grid, states, paths)
+    left_out = "" if route != "both" else no_grid if grid is None else no_costates
     return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
-
-
-def _searched(paths: PathSolution, grid: GridSolution | None, polish: Callable[..., PathSolution]) -> PathSolution:
-    """Return the best paths after kicks of the grid's greedy policy, then of the best paths so far, all polished.
-
-    The lengths are those that serve Pendulum-v1's 200 steps, as shares of the horizon.
-    """
-    horizon = paths.problem.horizon or 0
-    few = best_few(paths, paths.from_all_starts, KEPT)
-    if grid is not None:
-        few = _kicked(few, lambda which: grid.action_at, GRID_KICKS, max(1, horizon // 40), polish)
-    best = few[0]
-    few = _kicked(few, lambda which: along_paths(best.rows(which)), PATH_KICKS, max(1, horizon // 200), polish)
-    return replace(few[0], from_all_starts=few)
-
-
-def _kicked(
-    few: list[PathSolution],
-    policy: Callable[[np.ndarray], Policy],
-    count: int,
-    length: int,
-    polish: Callable[..., PathSolution],
-) -> list[PathSolution]:
-    """Return the best few paths, of those that there are and of those that kicks lead to.
-
-    Args:
-        few: Of `best_few`.
-        policy: To kick: of the states whose numbers it is given.
-        count: First steps of kicks, one a length apart.
-        length: Of a kick.
-        polish: Solves from states and a policy.
-    """
-    problem, states = few[0].problem, few[0].trajectory.states[:, 0]
-    begins = range(0, min(problem.horizon or 0, count * length), length)
-    options = [(first, action) for first in begins for action in extremes(problem)]
-    together = max(1, MOST_ROWS // len(states))
-    for start in range(0, len(options), together):
-        part = options[start : start + together]
-        which = np.tile(np.arange(len(states)), len(part))
-        first, actions = (np.repeat([option[i] for option in part], len(states), 0) for i in range(2))
-        rows = polish(states[which], initial_actions=kicked(policy(which), first, actions, length))
-        runs = [rows.rows(np.arange(len(states)) + i * len(states)) for i in range(len(part))]
-        few = best_few(best_of([few[0], *runs]), [*few, *runs], KEPT)
-    return few
 
 
 def _along(path: Rollout) -> Start:
@@ -222,8 +173,9 @@ def _along(path: Rollout) -> Start:
     return lambda states, step: path.actions[:, step]
 
 
-def _greedy_path(grid: GridSolution, states: np.ndarray, steps: int) -> Rollout:
-    """Return the first steps of the grid's greedy paths without end; what comes after them the grid's value says."""
+def _greedy_path(grid: GridSolution, states: np.ndarray, paths: PathSolution | None) -> Rollout:
+    """Return the beginnings of the grid's greedy paths without end; what comes after them the grid's value says."""
+    steps = ENDLESS_STEPS if paths is None else int(paths.problem.horizon or 0)
     path = grid.rollout(states, steps)
     return replace(path, returns=path.returns + grid.grid.problem.discount**steps * grid.value_at(path.states[:, -1]))
 
@@ -243,31 +195,3 @@ def _blind_starts(problem: ControlProblem, steps: int | None = None) -> list[np.
         middle + 0.25 * (high - low) * amplitude * np.sin(waves * turns + 0.3)
         for amplitude, waves in ((0, 1), (1, 1), (1, 3))
     ]
-
-
-def _no_grid(problem: ControlProblem, points: Sequence[int] | None) -> str:
-    """Return why there can be no grid, or nothing."""
-    n = problem.state_space.shape[0]
-    if problem.horizon is None and problem.discount == 1.0:
-        return "There is neither a horizon nor a discount below 1, of which a grid needs one."
-    if n > max(DEFAULT_POINTS) and points is None:
-        return f"The state has {n} coordinates, and a grid is solved unasked for up to 3: give points to have one."
-    space = problem.state_space
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        return f"The state space {space} has no bounds, which a grid needs."
-    try:
-        Grid(problem, (4,) * n, 2)
-    except UsageError as error:
-        return str(error)
-    return ""
-
-
-def _no_costates(problem: ControlProblem) -> str:
-    """Return why costates cannot be used, or nothing."""
-    if isinstance(problem.action_space, gym.spaces.Box) or problem.relaxed() is not None:
-        return ""
-    return (
-        "The actions are discrete: the Hamiltonian has no derivative with respect to them, and where the reward is "
-        "constant until the episode ends the costate is zero almost everywhere. A grid alone answers, or a Relaxation "
-        "if the problem states one (`ControlProblem.relaxed`)."
-    )

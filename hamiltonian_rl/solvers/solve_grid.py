@@ -74,6 +74,9 @@ def solve_grid(
         >>> solution.rollout(np.array([[0.5, 0.0]])).states.shape
         (1, 201, 2)
     """
+    if not isinstance(grid, Grid):
+        raise UsageError(f"What is to be solved is of class {type(grid).__name__}; expected Grid(problem, points).")
+    half = _half(grid) if estimate_error else grid
     check_tol(tol)
     check_count(evaluation_sweeps, "evaluation_sweeps", least=0)
     check_count(max_iterations, "max_iterations", least=0)
@@ -86,7 +89,6 @@ def solve_grid(
         solution = _iterate(work, initial_value, evaluation_sweeps, max_iterations)
     if not (estimate_error and solution.converged):
         return solution
-    half = _half(grid)
     start = solution.value_at(half.states) if grid.problem.horizon is None else None
     coarse = solve_grid(
         half,
@@ -117,6 +119,7 @@ def _backward(work: GridSweeps) -> GridSolution:
         while step >= 0:
             kept = policy[step + 1] if step + 1 < horizon else None
             work.sweep(value[step + 1], step, kept, value[step], policy[step])
+            _check_size(work)
             # Twice the rounding of one step: the best action by a computed q may be off by as much again.
             size = work.backup.largest_reward + 2.0 * float(np.abs(value[step + 1]).max())
             errors[step] = work.problem.discount * errors[step + 1] + 2.0 * work.terms * (UNIT * size + TINY)
@@ -150,6 +153,7 @@ def _iterate(work: GridSweeps, initial_value: np.ndarray | None, sweeps: int, mo
         while True:
             improved, better = np.empty_like(value), np.empty_like(policy)
             work.sweep(value, 0, policy if iterations else None, improved, better)
+            _check_size(work)
             down, up, rounding = work.shifts(value, improved)
             iterations += 1
             if work.progress is not None:
@@ -184,7 +188,23 @@ def _iterate(work: GridSweeps, initial_value: np.ndarray | None, sweeps: int, mo
 def _half(grid: Grid) -> Grid:
     """Return a grid of half the resolution."""
     points = [count // 2 if wraps else (count + 1) // 2 for count, wraps in zip(grid.shape, grid.periodic, strict=True)]
+    if min(points) < (least := DEGREES[grid.interpolation] + 1):
+        raise UsageError(
+            f"estimate_error solves on half the points too, {tuple(points)} of {grid.shape}; {grid.interpolation} "
+            f"interpolation needs at least {least} along each coordinate. Take more points."
+        )
     return Grid(grid.problem, points, grid.n_actions, grid.interpolation)
+
+
+def _check_size(work: GridSweeps) -> None:
+    """Check that what is paid adds up to numbers that double precision holds."""
+    discount, largest = work.problem.discount, work.backup.largest_reward
+    steps = work.problem.horizon or 1.0 / (1.0 - discount)
+    if not largest < np.finfo(float).max / (8.0 * steps):
+        raise UsageError(
+            f"Rewards as large as {largest:.3g} add up to more than double precision holds in {steps:.6g} steps; "
+            "scale them down."
+        )
 
 
 def _richardson(fine: GridSolution, coarse: GridSolution) -> np.ndarray:

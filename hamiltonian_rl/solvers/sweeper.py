@@ -205,12 +205,26 @@ def check_count(count: Any, name: str, *, least: int) -> None:
         raise UsageError(f"{name} = {count!r}; expected a whole number from {least} up.")
 
 
+def check_mdp(mdp: Any) -> None:
+    """Check that what is to be solved is an MDP, not what one is made of.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    if not isinstance(mdp, MDP):
+        raise UsageError(
+            f"What is to be solved is of class {type(mdp).__name__}; expected an MDP. Make one: MDP.from_arrays, "
+            "MDP.from_function, MDP.from_gymnasium, or the mdp of a Grid."
+        )
+
+
 def check_endless(mdp: MDP) -> None:
     """Check that there is one value for all times.
 
     Raises:
-        UsageError: If the MDP has a horizon.
+        UsageError: If the MDP has a horizon, or is none.
     """
+    check_mdp(mdp)
     if mdp.horizon is not None:
         raise UsageError(
             f"This MDP ends after {mdp.horizon} steps, so that its optimum depends on the step. "

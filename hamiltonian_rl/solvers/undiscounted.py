@@ -16,7 +16,7 @@ from hamiltonian_rl.solvers.component_gains import component_gains
 from hamiltonian_rl.solvers.end_components import collapse, end_components, expand, rows_towards
 from hamiltonian_rl.solvers.loops import Progress, check_tol
 from hamiltonian_rl.solvers.row_process import RowProcess
-from hamiltonian_rl.solvers.sweeper import check_endless
+from hamiltonian_rl.solvers.sweeper import check_count, check_endless
 from hamiltonian_rl.solvers.total_reward import solve_total_reward
 
 MEAN_SWEEPS = 20_000  # to tell the sign of a component's mean reward
@@ -50,6 +50,7 @@ def undiscounted(
         0.823529412
     """
     check_tol(tol)
+    check_count(max_iterations, "max_iterations", least=1)
     _check_undiscounted(mdp)
     process = RowProcess.from_mdp(mdp)
     label, inside = end_components(process, process.rewards == 0)

@@ -15,7 +15,7 @@ import numpy as np
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.problems.checks import row_error
 from hamiltonian_rl.solution import Solution
-from hamiltonian_rl.solvers.loops import Improve, Progress, sweep_to_bounds
+from hamiltonian_rl.solvers.loops import Improve, Progress, check_tol, sweep_to_bounds
 from hamiltonian_rl.solvers.sweeper import Sweeper
 
 ROUND = 10  # backups a state between two certificates
@@ -46,6 +46,7 @@ def work_list(
         >>> work_list(corridor, tol=1e-9).value.round(9).tolist()
         [-1.75, -1.5, -1.0]
     """
+    check_tol(tol)
     sweeper = Sweeper(mdp)
     check_without_chance(mdp)
     # This much of a rise may stay unknown to a state, and counts 1 / (1 - γ) times.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
-LEAST_SPAN = 1e-2  # of an axis, in units of what it shows
+LEAST_SPAN, NOTHING = 1e-2, 1e-6  # of an axis: relative to what it shows, and absolute; below it is rounding
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
+DASHES = ("-", "--", "-.", ":")  # and without any
 LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
 
 
@@ -19,7 +22,7 @@ def value_picture(
     """Draw values: as a heat map where the states are cells of a map, else sorted along a line.
 
     Args:
-        value: Shape ``(S,)``.
+        value: Shape ``(S,)``; NaN where there is nothing to show.
         shape: Rows and columns of the map, or None.
         signs: A sign a state to write into its cell, shape ``(S,)``, or None.
         title: Of the picture.
@@ -29,18 +32,19 @@ def value_picture(
     axes: Any = figure.add_subplot()
     axes.set_title(title)
     if shape is None:
-        axes.plot(np.sort(value)[::-1])
+        axes.plot(np.sort(value[np.isfinite(value)])[::-1])
         axes.set(xlabel="state, from the best to the worst", ylabel=f"optimal value ({what})")
         return figure
     image = axes.imshow(value.reshape(shape), cmap="cividis")  # readable with every kind of color vision
     figure.colorbar(image, ax=axes, label=f"optimal value ({what})", shrink=0.8)
     axes.set(xlabel="column", ylabel="row")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.set_facecolor("0.9")  # of cells without a value
     if signs is not None and value.size <= LARGEST_LABELLED:
-        middle = 0.5 * (float(value.min()) + float(value.max()))
+        middle = 0.5 * (float(np.nanmin(value)) + float(np.nanmax(value)))
         for index, (row, column) in enumerate(np.ndindex(*shape)):
-            color = "black" if value[index] > middle else "white"
+            color = "white" if value[index] <= middle else "black"
             axes.text(column, row, signs[index], ha="center", va="center", color=color)
     return figure
 
@@ -81,60 +85,86 @@ def path_picture(
     return figure
 
 
-def trajectory_picture(
-    rows: dict[str, tuple[np.ndarray, tuple[str, ...]]], title: str, dashed: dict[str, np.ndarray] | None = None
-) -> Figure:
-    """Draw quantities over the steps, one below the other.
+@dataclass(frozen=True)
+class Panel:
+    """One quantity over the steps, along one or several paths.
+
+    Attributes:
+        label: Of the axis: the quantity and its unit.
+        lines: Values of each path, by what the path is called, shape ``(T,)``.
+        held: Whether a value holds until the next step, as actions do.
+    """
+
+    label: str
+    lines: dict[str, np.ndarray]
+    held: bool = False
+
+
+def trajectory_picture(left: list[Panel], right: list[Panel], title: str) -> Figure:
+    """Draw quantities over the steps in two columns; the same path has the same color and dashes everywhere.
 
     Args:
-        rows: Of each label of an axis, values ``(T, c)`` and the names of its c lines.
+        left: Panels of the left column, from above; more of them than of the right one, whose end holds the legend.
+        right: Panels of the right column.
         title: Of the picture.
-        dashed: Of some labels, other values of the same shape to compare with.
     """
-    figure = Figure(figsize=(8.0, 2.2 * len(rows) + 0.6), layout="constrained")
-    all_axes: Any = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
-    all_axes[0].set_title(title)
-    for axes, (label, (values, names)) in zip(all_axes, rows.items(), strict=True):
-        for line, name in enumerate(names):
-            style = {"color": COLORS[line % len(COLORS)]}
-            axes.plot(values[:, line], label=name, **style)
-            if dashed and label in dashed:
-                axes.plot(dashed[label][:, line], "--", label=f"{name}, grid", **style)
-        low, high = axes.get_ylim()
-        if high - low < LEAST_SPAN * (1.0 + abs(high)):  # rounding is no curve
-            axes.set_ylim(low - LEAST_SPAN * (1.0 + abs(low)), high + LEAST_SPAN * (1.0 + abs(high)))
-        axes.set_ylabel(label)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize="small")  # beside the curves, not on them
-    all_axes[-1].set_xlabel("step k")
+    figure = Figure(figsize=(10.0, 1.7 * len(left) + 0.8), layout="constrained")
+    figure.suptitle(title)
+    all_axes: Any = figure.subplots(len(left), 2, sharex=True, squeeze=False)
+    names = list(dict.fromkeys(name for panel in left + right for name in panel.lines))
+    styles = {
+        name: {"color": COLORS[i % len(COLORS)], "ls": DASHES[i % len(DASHES)], "lw": 1.2 if i else 2.4}
+        for i, name in enumerate(names)  # the first line is wide, and so seen below others
+    }
+    drawn: dict[str, Any] = {}
+    for column, panels in zip(all_axes.T, (left, right), strict=True):
+        for axes, panel in zip(column, panels, strict=False):
+            for name, values in panel.lines.items():
+                drawstyle = "steps-post" if panel.held else "default"
+                (drawn[name],) = axes.plot(values, drawstyle=drawstyle, **styles[name])
+            low, high = axes.get_ylim()
+            least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
+            if high - low < least:
+                axes.set_ylim(low - least, high + least)
+            axes.set_ylabel(panel.label, fontsize="small")
+        column[len(panels) - 1].set_xlabel("step k")
+        column[len(panels) - 1].tick_params(labelbottom=True)
+        for axes in column[len(panels) :]:
+            axes.axis("off")
+    all_axes[len(right), 1].legend(list(drawn.values()), list(drawn), loc="lower center")
     return figure
 
 
 def phase_picture(
     value: np.ndarray,
     axes_values: tuple[np.ndarray, np.ndarray],
-    path: np.ndarray,
+    paths: dict[str, np.ndarray],
     names: tuple[str, ...],
     title: str,
-    route: str,
 ) -> Figure:
-    """Draw a path of two coordinates over the heat map of V on a grid.
+    """Draw paths of two coordinates over the heat map of V on a grid.
 
     Args:
         value: ``V`` on the grid, shape ``(P, Q)``.
         axes_values: Coordinates of the grid points, shapes ``(P,)`` and ``(Q,)``.
-        path: States, shape ``(T, 2)``; NaN breaks the line.
+        paths: States by what the path is called, shape ``(T, 2)``; NaN breaks the line.
         names: Of the two coordinates.
         title: Of the picture.
-        route: What the path is.
     """
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
     axes: Any = figure.add_subplot()
     image = axes.pcolormesh(*axes_values, value.T, cmap="cividis", shading="nearest")
     figure.colorbar(image, ax=axes, label="V by the grid (return)")
-    axes.plot(path[:, 0], path[:, 1], ".-", color="white", markersize=3, linewidth=1, label=route)
-    axes.plot(path[:1, 0], path[:1, 1], "o", color="tab:orange", label="start")
-    axes.set(xlabel=names[0], ylabel=names[1], title=title)
-    axes.legend(loc="upper right", facecolor="0.3", labelcolor="white")
+    edge = [withStroke(linewidth=3.0, foreground="black")]  # seen on dark and on bright
+    for index, (name, path) in enumerate(paths.items()):
+        style = {"color": ("white", *COLORS[1:])[index % len(COLORS)], "ls": DASHES[index % len(DASHES)]}
+        axes.plot(*path.T, label=name, linewidth=1.5, path_effects=edge, **style)
+    name, first = next(iter(paths.items()))
+    for what, place, marker in (("start", first[:1], "o"), ("end", first[-1:], "s")):
+        axes.plot(*place.T, marker, color=COLORS[5], markeredgecolor="black", label=f"{what} of the {name}")
+    limits = {f"{side}lim": axis[[0, -1]] for side, axis in zip("xy", axes_values, strict=True)}
+    axes.set(xlabel=names[0], ylabel=names[1], title=title, **limits)
+    figure.legend(loc="outside lower center", ncols=2, facecolor="0.6")
     return figure
 
 

@@ -443,3 +443,4 @@ def test_first_states_lie_within_the_spread_of_the_nominal_one(env_id):
     assert (away <= np.array(spread) + 1e-12).all()
     np.testing.assert_allclose(away.max(axis=0), spread, rtol=0.05, atol=1e-12)
     assert len(problem.state_names) == problem.state_space.shape[0]
+    assert len(problem.action_names) == int(np.prod(problem.action_space.shape))

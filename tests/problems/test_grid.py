@@ -136,6 +136,33 @@ class Single(Regulator):
     state_space = gym.spaces.Box(0.1, 0.7, (1,))  # single precision, Gymnasium's own default
 
 
+class Imaginary(Regulator):
+    def dynamics(self, state, action, step):
+        return state + 1j
+
+
+class Silent(Regulator):
+    def dynamics(self, state, action, step):
+        return None
+
+
+class Failing(Regulator):
+    def reward(self, state, action, step):
+        return 1 / 0
+
+
+class Halting(Regulator):
+    horizon = 1.5
+
+
+class Gaining(Regulator):
+    discount = -0.5
+
+
+class Strong(Regulator):
+    action_space = gym.spaces.Box(-1.0, 1.0, (12,))
+
+
 class Pushed(Regulator):
     action_space = gym.spaces.Box(-np.inf, np.inf, (1,))
 
@@ -151,8 +178,20 @@ def test_single_precision_bounds_leave_rows_that_sum_to_one():
 @pytest.mark.parametrize(
     ("problem", "points", "n_actions", "message"),
     [
-        (Flat(), (5,), 3, r"reward returned \(\) for a batch of \(15,\)"),
+        (
+            Flat(),
+            (5,),
+            3,
+            r"reward returned torch.float32 of shape \(\) for a batch of 15; expected a real tensor of .*15,",
+        ),
         (Wrapped(), (5,), 3, "expected 1 entries, one a coordinate"),
+        (Imaginary(), (5,), 3, "dynamics returned torch.complex128 .* expected a real tensor"),
+        (Silent(), (5,), 3, "dynamics returned NoneType"),
+        (Failing(), (5,), 3, "reward fails for a batch .*division by zero"),
+        (Halting(), (5,), 3, r"horizon = 1\.5; expected a whole number"),
+        (Gaining(), (5,), 3, r"discount = -0\.5; expected a number from 0 to 1"),
+        (Strong(), (5,), 11, "more than 1,000,000 actions"),
+        ("Pendulum-v1", (5,), 3, "The problem is of class str; expected a ControlProblem"),
         (Pushed(), (5,), 3, "The action space .* has no bounds"),
         (Many(), (5,), 3, "The action space is MultiDiscrete"),
         (Regulator(), 5, 3, "points = 5; expected 1 numbers"),

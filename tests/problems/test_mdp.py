@@ -220,7 +220,18 @@ def changed(place, value):
             ([[0, 2], [1, 1]], np.zeros((2, 2)), 0.9),
             r"Row \(s=0, a=1\) of `transitions` leads to state 2; expected 0 to 1",
         ),
-        (([sparse.eye_array(2), sparse.eye_array(3)], np.zeros((2, 2)), 0.9), r"`transitions\[1\]` is \(3, 3\)"),
+        (
+            ([sparse.eye_array(2), sparse.eye_array(3)], np.zeros((2, 2)), 0.9),
+            r"`transitions\[1\]` is .* shape \(3, 3\).*expected a sparse \(2, 2\)",
+        ),
+        (([np.eye(2), sparse.eye_array(2)], np.zeros((2, 2)), 0.9), r"`transitions\[0\]` is of class ndarray"),
+        (([sparse.eye_array(2), None], np.zeros((2, 2)), 0.9), r"`transitions\[1\]` is of class NoneType"),
+        (([1j * sparse.eye_array(2)], np.zeros((2, 1)), 0.9), r"`transitions\[0\]` is .* type complex128"),
+        ((GOOD, [1j, 0.0], 0.9), "`rewards` are not an array of numbers: they are complex"),
+        ((GOOD, [sparse.eye_array(3)], 0.9), r"1 matrices of shape \(3, 3\); expected 1 of shape \(2, 2\)"),
+        ((GOOD, [sparse.eye_array(2), sparse.eye_array(3)], 0.9), r"`rewards\[1\]` is .* shape \(3, 3\)"),
+        ((np.array([[2**64 - 1]], np.uint64), [0.0], 0.9), "leads to state 9223372036854775807; expected 0 to 0"),
+        ((np.full((3, 1, 3), np.float32(1 / 3)), np.zeros(3), 0.9), "expected 1 within 1e-08; divide the rows by"),
     ],
 )
 def test_bad_table_is_one_clear_sentence(arguments, message):
@@ -239,6 +250,18 @@ def test_outcomes_that_do_not_sum_to_one_are_named():
         MDP.from_function(2, 1, lambda s, a: [(1.0 if s == 0 else 0.5, 0, 0.0, False)], 0.9)
     with pytest.raises(UsageError, match=r"Row \(s=0, a=0\) of `transitions` leads to state 7"):
         MDP.from_function(2, 1, lambda s, a: [(1.0, 7, 0.0, False)], 0.9)
+
+
+@pytest.mark.parametrize("policy", [[0, 2], [-1, 0], [0], 0])
+def test_policy_of_other_states_or_actions_has_no_chain(policy):
+    with pytest.raises(UsageError, match=r"`policy` has shape .*; expected shape \(2,\) and 0 to 1"):
+        MDP.from_arrays([[0, 1], [1, 0]], np.zeros((2, 2)), 0.9).under(policy)
+
+
+@pytest.mark.parametrize("count", [True, 0, 1.5, "2"])
+def test_number_of_states_that_is_none_is_named(count):
+    with pytest.raises(UsageError, match=r"n_states = .*expected a whole number from 1 up"):
+        MDP.from_function(count, 1, lambda s, a: [(1.0, 0, 0.0, False)], 0.9)
 
 
 def test_environment_without_a_table_is_named():

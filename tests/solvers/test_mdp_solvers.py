@@ -11,7 +11,7 @@ import pytest
 
 from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.principles.bellman import bellman_residual
-from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.problems import MDP, Grid
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers import (
     METHODS,
@@ -224,11 +224,26 @@ def test_value_without_bound_is_refused(method, mdp, message):
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
-@pytest.mark.parametrize("tol", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("tol", [0.0, -1.0, float("nan"), "small", None, True])
 def test_bad_tolerance_is_named(method, tol):
     mdp = MDP.from_arrays([[0]], [[1.0]], 0.9, horizon=3 if method == "backward-induction" else None)
     with pytest.raises(UsageError, match="tol ="):
         METHODS[method](mdp, tol=tol)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"backward-induction", "linear-program"}))
+@pytest.mark.parametrize("count", [-1, 1.5, "3", True])
+def test_bad_number_of_iterations_is_named(method, count):
+    mdp = MDP.from_arrays([[0]], [[0.0]], 1.0 if method == "undiscounted" else 0.9)
+    with pytest.raises(UsageError, match="max_iterations ="):
+        METHODS[method](mdp, max_iterations=count)
+
+
+@pytest.mark.parametrize("method", ["auto", *sorted(METHODS)])
+@pytest.mark.parametrize("other", [None, np.eye(2), Grid])
+def test_what_is_no_mdp_is_named(method, other):
+    with pytest.raises(UsageError, match=r"is of class \w+; expected an MDP\. Make one: MDP\.from_arrays"):
+        solve(other, method=method)
 
 
 @pytest.mark.parametrize("method", sorted(set(DISCOUNTED) - {"costate-sweep"}))

@@ -533,6 +533,14 @@ class Sudden(Growth):
         return torch.log(0.3 - action[..., 0])
 
 
+class Rich(Growth):
+    def __init__(self, horizon=None):
+        self.horizon = horizon
+
+    def reward(self, state, action, step):
+        return state[..., 0] * 0.0 + 1e308
+
+
 class Worthless(FiniteChase):
     def terminal_reward(self, state):
         return torch.log(state[..., 0])
@@ -545,6 +553,12 @@ class Worthless(FiniteChase):
         (lambda: solve_grid(Grid(Sudden(), (9,), 5)), "not finite at state"),
         (lambda: solve_grid(Grid(Worthless(), (5, 4), 5)), r"terminal_reward is -inf at state \[0\.0"),
         (lambda: solve_grid(Grid(Growth(), (9,), 5), tol=0), "tol = 0"),
+        (lambda: solve_grid(Growth()), r"is of class Growth; expected Grid\(problem, points\)"),
+        (lambda: solve_grid(Grid(Growth(), (2,), 5), estimate_error=True), r"half the points too, \(1,\) of \(2,\)"),
+        (lambda: solve_grid(Grid(Growth(), (5,), 5, "cubic"), estimate_error=True), "at least 4 along each"),
+        (lambda: solve_grid(Grid(Rich(), (9,), 5)), r"Rewards as large as 1e\+308 add up to more than"),
+        (lambda: solve_grid(Grid(Rich(3), (9,), 5)), r"more than double precision holds in 3 steps"),
+        (lambda: solve_grid(Grid(Growth(), (9,), 5)).gradient_at("a"), "`states` are no array of numbers"),
         (lambda: solve_grid(Grid(Growth(), (9,), 5), initial_value=np.zeros(3)), r"shape \(3,\); expected \(9,\)"),
         (lambda: solve_grid(Grid(FiniteChase(), (5, 4), 5), initial_value=np.zeros(20)), "without a horizon"),
         (lambda: solve_grid(Grid(Growth(), (9,), 5), max_iterations=-1), "max_iterations = -1"),

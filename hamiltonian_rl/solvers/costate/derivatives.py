@@ -16,8 +16,10 @@ import torch
 from hamiltonian_rl.errors import SolverError, UsageError, did_you_mean, first_line
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.problems.control_problem import standing_step
+from hamiltonian_rl.solvers.costate.infinite_horizon import SteadyEnd
 from hamiltonian_rl.solvers.costate.linearized_path import LinearizedPath
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution
+from hamiltonian_rl.solvers.costate.reached import check_reached, tensors_of
 
 Tensor = torch.Tensor
 
@@ -38,7 +40,8 @@ def value_gradient(solution: PathSolution, names: Sequence[str]) -> dict[str, np
         For each name an array of shape ``(B, *shape of the attribute)``.
 
     Raises:
-        UsageError: An attribute is missing, is no number, or cannot be differentiated.
+        UsageError: An attribute is missing, is no number, cannot be differentiated, or is not what the problem's
+            functions read; or the horizon is infinite.
 
     Example:
         A heavier quadrotor flies worse: what one more kilogram costs.
@@ -54,6 +57,11 @@ def value_gradient(solution: PathSolution, names: Sequence[str]) -> dict[str, np
         True
     """
     problem = copy.copy(solution.problem)
+    if isinstance(problem, SteadyEnd):
+        raise UsageError(
+            "The horizon is infinite: what its end is worth depends on the parameters too, in a way that is not "
+            "differentiated. Solve a long finite one: horizon=N."
+        )
     count = len(solution.value)
     parameters = {name: _numbers(problem, name).expand(count, *np.shape(getattr(problem, name))) for name in names}
 
@@ -64,11 +72,14 @@ def value_gradient(solution: PathSolution, names: Sequence[str]) -> dict[str, np
 
     try:
         found = torch.func.vmap(torch.func.grad(of_one))(parameters, *_tensors(solution))
+        first = {name: parameter[0].clone().requires_grad_() for name, parameter in parameters.items()}
+        total = of_one(first, *(x[0] for x in _tensors(solution)))
     except Exception as error:  # whatever a user's function may raise
         raise UsageError(
             f"The problem's functions cannot be differentiated with respect to {', '.join(names)}: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
+    check_reached(problem, total, first)
     return {name: gradient.detach().numpy() for name, gradient in found.items()}
 
 
@@ -106,7 +117,7 @@ def differentiable(solution: PathSolution, initial_states: Tensor | None = None)
     Raises:
         SolverError: A path is no strict local optimum, or a constraint holds without pressing: there the optimum
             has a kink, or several branches, and no derivative.
-        UsageError: The initial states are others.
+        UsageError: The initial states are others, or an attribute that requires a gradient is not used.
 
     Example:
         Inverse optimal control: which penalty on actions explains an observed path? (Machine code would have to be
@@ -143,6 +154,7 @@ def differentiable(solution: PathSolution, initial_states: Tensor | None = None)
     ]
     # With the path's own motion in it its derivative is the second one of the value; the first is the same.
     value = lagrangian(solution.problem, *moved)
+    check_reached(solution.problem, value, tensors_of(solution.problem))
     value = torch.as_tensor(solution.value) + (value - value.detach())
     return DifferentiablePath(_once(moved[0]), _once(moved[1]), _once(moved[2]), value)
 

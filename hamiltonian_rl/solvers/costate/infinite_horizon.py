@@ -8,7 +8,7 @@ first action and the first costate no longer change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,26 +19,28 @@ from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate.following import along
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
+from hamiltonian_rl.solvers.costate.problem_check import looked_at
 from hamiltonian_rl.solvers.costate.steady_state import SteadyState, check_timeless, steady_state
 from hamiltonian_rl.trajectory import Policy
 
 FIRST_HORIZON, LONGEST_HORIZON = 32, 4096
+NEAR, PATIENCE = 1e-3, 16  # of steady states: what counts as the same; searches in vain
 
 
 class SteadyEnd(ControlProblem):
-    """A problem whose last state is worth what the neighborhood of a steady state is, for ever (`SteadyState`).
+    """A problem whose last state is worth what the neighborhood of the nearest steady state is, for ever.
 
-    ``h(s) = V(s̄) + λ̄ᵀ(s - s̄) + ½ (s - s̄)ᵀ P (s - s̄)``, where the difference of an angle is the shorter one; all
-    else is the problem's own.
+    ``h(s) = V(s̄) + λ̄ᵀ(s - s̄) + ½ (s - s̄)ᵀ P (s - s̄)`` (`SteadyState`), where the difference of an angle is the
+    shorter one; all else is the problem's own.
 
     Args:
         problem: The problem.
-        rest: Its steady state.
+        rests: Its steady states, those that paths come to; one at least.
         horizon: N.
     """
 
-    def __init__(self, problem: ControlProblem, rest: SteadyState, horizon: int = FIRST_HORIZON) -> None:
-        self.problem, self.rest, self.horizon = problem, rest, horizon
+    def __init__(self, problem: ControlProblem, rests: Sequence[SteadyState], horizon: int = FIRST_HORIZON) -> None:
+        self.problem, self.rests, self.horizon = problem, tuple(rests), horizon
         for name in ("state_space", "action_space", "discount", "periodic", "start", "spread", "state_names"):
             setattr(self, name, getattr(problem, name))
         self.phase_plane = problem.phase_plane
@@ -63,20 +65,43 @@ class SteadyEnd(ControlProblem):
         """The problem's own."""
         return self.problem.observation(state)
 
-    def away(self, state: torch.Tensor) -> torch.Tensor:
+    @property
+    def rest(self) -> SteadyState:
+        """The steady state of the first path."""
+        return self.rests[0]
+
+    def away(self, state: torch.Tensor, rest: SteadyState) -> torch.Tensor:
         """Return ``s - s̄``, of an angle the shorter way round."""
-        away = state - torch.as_tensor(self.rest.state)
+        away = state - torch.as_tensor(rest.state)
         if not any(self.periodic):
             return away
         low, high = (torch.as_tensor(x, dtype=torch.float64) for x in (self.state_space.low, self.state_space.high))
         turn = torch.where(torch.tensor(self.periodic), high - low, 1.0)
         return torch.where(torch.tensor(self.periodic), torch.remainder(away + 0.5 * turn, turn) - 0.5 * turn, away)
 
+    def of_nearest(
+        self, state: torch.Tensor, what: Callable[[SteadyState, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return something of the nearest steady state and of the way from it."""
+        away = self.away(state, self.rest)
+        found, distance = what(self.rest, away), (away**2).sum(-1, keepdim=True)
+        for rest in self.rests[1:]:
+            away = self.away(state, rest)
+            further, other = (away**2).sum(-1, keepdim=True), what(rest, away)
+            found, distance = torch.where(further < distance, other, found), torch.minimum(further, distance)
+        return found
+
     def terminal_reward(self, state: torch.Tensor) -> torch.Tensor:
-        """``V(s̄) + λ̄ᵀ(s - s̄) + ½ (s - s̄)ᵀ P (s - s̄)``."""
-        away, rest = self.away(state), self.rest
-        bent = (torch.as_tensor(rest.curvature) * away.unsqueeze(-2)).sum(-1)
-        return rest.value + (away * (torch.as_tensor(rest.costate) + 0.5 * bent)).sum(-1)
+        """``V(s̄) + λ̄ᵀ(s - s̄) + ½ (s - s̄)ᵀ P (s - s̄)``, of the nearest steady state."""
+
+        def worth(rest: SteadyState, away: torch.Tensor) -> torch.Tensor:
+            bent = (torch.as_tensor(rest.curvature) * away.unsqueeze(-2)).sum(-1)
+            return rest.value + (away * (torch.as_tensor(rest.costate) + 0.5 * bent)).sum(-1, keepdim=True)
+
+        return self.of_nearest(state, worth)[..., 0]
+
+
+looked_at.add(SteadyEnd)  # from one steady state to the next it jumps, where no path ends
 
 
 def solve_endless(
@@ -101,11 +126,11 @@ def solve_endless(
     if problem.terminal_constraints(torch.zeros(1, *problem.state_space.shape, dtype=torch.float64)).shape[-1]:
         raise UsageError("The problem has terminal constraints, and an infinite horizon has no end; give horizon=N.")
     guess = solve(problem, 2 * FIRST_HORIZON, starts, True)
-    rest = _rest(problem, guess)
+    rests = _rests(problem, guess)
     before, horizon = None, FIRST_HORIZON
     settled = np.zeros(len(guess.value), dtype=bool)
     while horizon <= LONGEST_HORIZON and not settled.all():
-        ending = SteadyEnd(problem, rest, horizon)
+        ending = SteadyEnd(problem, rests, horizon)
         if before is None:
             # Of the guess the first half: what comes later is drawn to an end that is none. Or the feedback alone.
             found = solve(ending, horizon, [_along(guess, known, ending) for known in (horizon, 0)], True)
@@ -121,13 +146,46 @@ def solve_endless(
     return replace(found, status=status)
 
 
-def _rest(problem: ControlProblem, guess: PathSolution) -> SteadyState:
-    """Return the steady state near the middle of the first long path, or else near the problem's nominal state."""
+def _rests(problem: ControlProblem, guess: PathSolution) -> list[SteadyState]:
+    """Return the different steady states near the middles of long paths, that of the first path first.
+
+    Newton's method is not asked again where a path is near one that is known, nor after it has found no other
+    ``PATIENCE`` times.
+    """
     path, middle = guess.trajectory, FIRST_HORIZON
     try:
-        rest = steady_state(problem, path.states[0, middle], path.actions[0, middle])
+        found = [_inside(problem, steady_state(problem, path.states[0, middle], path.actions[0, middle]))]
     except SolverError:
-        rest = steady_state(problem)
+        found = [_inside(problem, steady_state(problem))]
+    in_vain = 0
+    for state, action in zip(path.states[1:, middle], path.actions[1:, middle], strict=True):
+        if in_vain == PATIENCE:
+            break
+        if not np.isfinite(state).all() or _is_one_of(SteadyEnd(problem, found), state):
+            continue
+        in_vain += 1
+        try:
+            other = _inside(problem, steady_state(problem, state, action))
+        except SolverError:
+            continue
+        if not _is_one_of(SteadyEnd(problem, found), other.state):
+            found.append(other)
+            in_vain = 0
+    return found
+
+
+def _is_one_of(ending: SteadyEnd, state: np.ndarray) -> bool:
+    """Whether a state is near a known steady state."""
+    near = [ending.away(torch.tensor(state), rest).abs().max() for rest in ending.rests]
+    return bool(min(near) <= NEAR * (1.0 + np.abs(state).max()))
+
+
+def _inside(problem: ControlProblem, rest: SteadyState) -> SteadyState:
+    """Return a steady state that no constraint touches.
+
+    Raises:
+        SolverError: One does.
+    """
     held = problem.constraints(torch.tensor(rest.state[None]), torch.tensor(rest.action[None]), 0)
     if held.numel() and float(held.max()) > -1e-9:
         raise SolverError(
@@ -138,11 +196,14 @@ def _rest(problem: ControlProblem, guess: PathSolution) -> SteadyState:
 
 
 def _along(path: PathSolution, known: int, ending: SteadyEnd) -> Policy:
-    """Return the policy that follows a path by its feedback for the known steps, then the steady state's."""
-    rest, ran = ending.rest, path.trajectory
+    """Return the policy that follows a path by its feedback for the known steps, then the nearest steady state's."""
+    ran = path.trajectory
 
     def at_rest(state: np.ndarray, step: int) -> np.ndarray:
-        return np.asarray(rest.action + ending.away(torch.tensor(state)).numpy() @ rest.feedback.T)
+        def held(rest: SteadyState, away: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(rest.action + away.numpy() @ rest.feedback.T)
+
+        return np.asarray(ending.of_nearest(torch.tensor(state), held))
 
     return along(ending, ran.states, ran.actions[:, :known], path.feedback, at_rest)
 

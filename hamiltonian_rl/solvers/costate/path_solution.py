@@ -24,11 +24,18 @@ class PathStatus(Enum):
         "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, a flat "
         "direction, or an action at its bound that does not lean on it. Try other starts."
     )
-    STAGNATED = "No step raises the return any more, and the first-order conditions do not hold to tol. Raise tol."
-    MAX_ITERATIONS = "The iterations were used up. Raise max_iterations or tol, or start from other actions."
+    STAGNATED = (
+        "No step raises the return any more, and the first-order conditions do not hold to tol: a kink, such as a "
+        "speed limit, or rounding. The path and its return are real. Raise tol above the residual of stationarity, or "
+        "try other starts."
+    )
+    MAX_ITERATIONS = (
+        "The iterations were used up; the path and its return are real. Raise max_iterations or tol, or try other "
+        "starts."
+    )
     INFEASIBLE = (
-        "The constraints are not met: no path near this one meets them. Start from other actions, or see whether "
-        "they can be met at all."
+        "The constraints are not met: no path near this one meets them. Try other starts or another horizon, or see "
+        "whether they can be met at all."
     )
     UNSETTLED = (
         "Up to the longest horizon tried the value, the first action or the first costate of an infinite horizon kept "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,9 @@ from hamiltonian_rl.problems import ControlProblem
 NEAR = 0.1  # how far from the first states slopes are compared, so that no kink lies there but by chance
 STEP = 1e-6  # of the differences that they are compared with
 POINTS = 3
+LINE = 257  # points of a line along which jumps are looked for
+INSIDE = 0.9  # of the way to the bounds, where a logarithm may begin
+looked_at: weakref.WeakSet[type] = weakref.WeakSet()  # classes whose jumps have been told
 
 
 def check_functions(problem: ControlProblem, states: np.ndarray) -> None:
@@ -41,6 +46,47 @@ def check_functions(problem: ControlProblem, states: np.ndarray) -> None:
                 f"The problem's {name} returns another thing for the same state when others are beside it: it mixes "
                 "the states of a batch, or depends on chance or on what was called before."
             )
+    if type(problem) not in looked_at:
+        looked_at.add(type(problem))
+        tell_jumps(problem, states)
+
+
+def tell_jumps(problem: ControlProblem, states: np.ndarray) -> None:
+    """Warn of a function that jumps along a line through the first state: costates know nothing of what that is worth.
+
+    To torch the derivative of ``round``, ``floor``, ``sign`` and comparisons is zero. A jump is a change from one of
+    `LINE` points to the next that is more than three times what the slopes at both explain. The line goes to
+    ``1 + |s|`` to both sides, and the actions from -1 to 1, as far as the bounds let them.
+    """
+    space: Any = problem.action_space
+    low, high = (torch.as_tensor(np.clip(bound, -1.0, 1.0), dtype=torch.float64) for bound in (space.low, space.high))
+    first = torch.as_tensor(states[0])
+    room = np.minimum(states[0] - problem.state_space.low, problem.state_space.high - states[0]).clip(0.0)
+    length = torch.as_tensor(np.minimum(1.0 + np.abs(states[0]), INSIDE * room) * np.linspace(1.0, 0.7, len(room)))
+    for name, step, function in _functions(problem):
+        if name.endswith("constraints"):
+            continue
+        with torch.enable_grad():
+            at = torch.linspace(-1.0, 1.0, LINE, dtype=torch.float64, requires_grad=True)
+            state = first + at[:, None] * length
+            action = 0.5 * (low + high) + at[:, None] * INSIDE * 0.5 * (high - low)
+            value = _called(name, step, function, state, action).reshape(LINE, -1)
+            slopes = [_gradient(name, value[:, i], [at])[0] for i in range(value.shape[1])]
+        slope, value = torch.stack(slopes, -1).abs(), value.detach()
+        change, apart = value.diff(dim=0).abs(), 2.0 / (LINE - 1)
+        jump = change > 3.0 * apart * torch.maximum(slope[1:], slope[:-1]) + 1e-6 * (1.0 + value[1:].abs())
+        jump &= change.isfinite()
+        if name == "dynamics":
+            jump[:, torch.tensor(problem.periodic, dtype=torch.bool).nonzero().ravel()] = False  # a full turn is none
+        if jump.any():
+            where = jump.any(1).nonzero()[0, 0]
+            warnings.warn(
+                f"{type(problem).__name__}: the {name} jumps near the state {state[where].tolist()} (by "
+                f"{change[jump].max():.3g}), as round, floor, sign and comparisons do. Costates follow slopes, and "
+                "torch's are zero there: what lies beyond a jump they do not see. A grid does, or state a smooth form.",
+                stacklevel=2,
+            )
+            return
 
 
 def check_slopes(problem: ControlProblem, states: np.ndarray) -> None:
@@ -110,7 +156,7 @@ def _gradient(name: str, total: torch.Tensor, variables: list[torch.Tensor]) -> 
     if not total.requires_grad:
         return [torch.zeros_like(x) for x in variables]
     try:
-        found = torch.autograd.grad(total.sum(), variables, allow_unused=True)
+        found = torch.autograd.grad(total.sum(), variables, allow_unused=True, retain_graph=True)
     except RuntimeError as error:
         raise UsageError(f"The problem's {name} cannot be differentiated: {first_line(error)}") from error
     return [torch.zeros_like(x) if slope is None else slope for x, slope in zip(variables, found, strict=True)]

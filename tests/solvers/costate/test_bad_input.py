@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,9 @@ import torch
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.registry import OWN, PROBLEMS
 from hamiltonian_rl.solvers.costate import solve_costate
+from hamiltonian_rl.solvers.costate.problem_check import tell_jumps
 
 Made = Callable[..., ControlProblem]
 
@@ -198,3 +202,49 @@ def test_what_cannot_be_compiled_is_refused_where_machine_code_was_asked_for(mad
     asked = made(lambda s, a, k: s + torch.erf(a), _cost)
     with pytest.raises(UsageError, match=r"erf has no expression.*backend='torch'"):
         solve_costate(asked, np.array([0.0]), backend="compiled")
+
+
+JUMPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "round": (lambda s, a, k: s + a, lambda s, a, k: -(torch.round(s)[..., 0] ** 2) - a[..., 0] ** 2),
+    "floor": (lambda s, a, k: s + a + 0.1 * torch.floor(3.0 * s), lambda s, a, k: -(s[..., 0] ** 2) - a[..., 0] ** 2),
+    "sign": (lambda s, a, k: s + a, lambda s, a, k: -torch.sign(s)[..., 0] - a[..., 0] ** 2),
+    "comparison": (lambda s, a, k: s + a, lambda s, a, k: 5.0 * (s[..., 0] > 0.4) - a[..., 0] ** 2),
+}
+
+
+@pytest.mark.parametrize("case", JUMPS)
+def test_functions_that_jump_are_named_once(backend: str, made: Made, case: str) -> None:
+    jumping = made(*JUMPS[case], horizon=3)
+    if case == "round" and backend == "compiled":
+        backend = "auto"  # which has no expression for it
+    with pytest.warns(UserWarning, match=f"the {'dynamics' if case == 'floor' else 'reward'} jumps near the state"):
+        solve_costate(jumping, np.array([0.2]), backend=backend)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        solve_costate(jumping, np.array([0.2]), backend=backend)
+    assert not [warning for warning in told if "jumps" in str(warning.message)]
+
+
+SMOOTH: dict[str, Callable[..., Any]] = {
+    "kink": lambda s, a, k: -s[..., 0].abs() - a[..., 0] ** 2,
+    "clamp": lambda s, a, k: -(s[..., 0].clamp(-0.1, 0.15) ** 2) - a[..., 0] ** 2,
+    "wrapped angle": lambda s, a, k: -((((s[..., 0] + math.pi) % (2 * math.pi)) - math.pi) ** 2) - a[..., 0] ** 2,
+    "cubic": lambda s, a, k: (s[..., 0] - 0.2) ** 3 - a[..., 0] ** 2,
+    "steep": lambda s, a, k: torch.tanh(50.0 * s[..., 0]) - a[..., 0] ** 2,
+}
+
+
+@pytest.mark.parametrize("case", SMOOTH)
+@pytest.mark.parametrize("start", [0.2, 2.9])
+def test_kinks_bends_and_steep_places_are_no_jumps(made: Made, case: str, start: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_jumps(made(lambda s, a, k: s + a, SMOOTH[case]), np.array([[start]]))
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", *(env_id for env_id in PROBLEMS if env_id.startswith(OWN))])
+def test_the_registered_problems_with_slopes_do_not_jump(env_id: str) -> None:
+    some = problem(env_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_jumps(some, some.initial_states(3, np.random.default_rng(0)))

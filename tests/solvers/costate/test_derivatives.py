@@ -319,6 +319,43 @@ def test_a_parameter_that_leaves_torch_has_no_slope_and_that_is_said() -> None:
         value_gradient(_solved(Halved(), [[0.5]]), ["push"])
 
 
+class Bound(Pushed):
+    """Its dynamics read another object, a number of `__init__`, or a float."""
+
+    def __init__(self, way: str) -> None:
+        self.strength, self.rooted = torch.tensor(0.2, dtype=torch.float64), math.sqrt(0.2)
+        other, rooted = _with(Pushed(), push=0.2), self.rooted
+        self.number: Callable[[Bound], Any] = {
+            "another object": lambda problem: other.push,
+            "worked out before": lambda problem: rooted**2,
+            "a float": lambda problem: float(problem.strength),
+            "detached": lambda problem: problem.strength.detach(),
+        }[way]
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        return state + self.number(self) * action
+
+
+@pytest.mark.parametrize("way", ["another object", "worked out before", "detached"])
+def test_a_parameter_that_nothing_reads_is_named_instead_of_a_zero(way: str) -> None:
+    with pytest.raises(UsageError, match=r"does not depend on Bound\.strength"):
+        value_gradient(_solved(Bound(way), [[0.5]]), ["strength"])
+
+
+@pytest.mark.parametrize("way", ["another object", "worked out before", "a float", "detached"])
+def test_a_tensor_that_waits_for_a_gradient_in_vain_is_named(way: str) -> None:
+    solution = _solved(Bound(way), [[0.5]])
+    vars(solution.problem)["strength"] = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(UsageError, match=r"does not depend on Bound\.strength"):
+        differentiable(solution)
+
+
+def test_the_derivative_of_an_infinite_horizon_is_refused() -> None:
+    growth = problem("hrl/BrockMirman-v0")
+    with pytest.raises(UsageError, match="horizon is infinite"):
+        value_gradient(solve_costate(growth, np.array([0.1])), ["discount"])
+
+
 def test_other_initial_states_are_refused() -> None:
     solution = _solved(Pushed(), [[0.5]])
     for other in (torch.tensor([[0.4]]).double(), torch.zeros(2, 1).double()):

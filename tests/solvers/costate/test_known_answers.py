@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_are
-from scipy.optimize import lsq_linear
+from scipy.optimize import LinearConstraint, lsq_linear, minimize
 
 from hamiltonian_rl.envs.linear_quadratic import LinearQuadratic
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.problems import ControlProblem
-from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
+from hamiltonian_rl.solvers.costate import PathStatus, prepare, solve_costate
 
 
 def _random_system(seed: int, n: int, m: int, radius: float) -> tuple[np.ndarray, ...]:
@@ -70,6 +70,26 @@ def test_linear_quadratic_paths_are_riccatis(
     np.testing.assert_allclose(path.costates[:, -1], -2.0 * state @ end, atol=1e-9 * scale)
     smallest = min(np.linalg.eigvalsh(2.0 * (R + discount * B.T @ P @ B)).min() for P in costs[1:])
     np.testing.assert_allclose(solution.curvature, smallest, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("radius", "discount"), [(0.9, 1.0), (1.3, 1.0), (1.2, 0.9), (0.8, 0.6)])
+def test_a_random_regulator_is_riccatis_at_every_horizon_from_1_to_200(radius: float, discount: float) -> None:
+    A, B, Q, R, end = _random_system(int(100 * radius), 2, 1, radius)
+    states = np.array([[1.0, -0.5], [-0.3, 2.0]])
+    made = LinearQuadratic(A, B, Q, R, end, horizon=200, discount=discount)
+    costs, gains = _riccati(A, B, Q, R, end, 200, discount)  # of N steps: the last N
+    ready = prepare(made)
+    for horizon in range(1, 201):
+        made.horizon = horizon
+        solution = solve_costate(made, states, backend=ready)
+        P, path = costs[200 - horizon], solution.trajectory
+        scale = 1.0 + np.abs(solution.value).max()
+        assert solution.converged.all()
+        np.testing.assert_allclose(solution.value, -np.einsum("bi,ij,bj->b", states, P, states), atol=1e-9 * scale)
+        np.testing.assert_allclose(path.costates[:, 0], -2.0 * states @ P, atol=1e-9 * scale)
+        np.testing.assert_allclose(solution.feedback[0], -np.array(gains[200 - horizon :]), atol=1e-9)
+        replies = -np.einsum("kmn,bkn->bkm", gains[200 - horizon :], path.states[:, :-1])
+        np.testing.assert_allclose(path.actions, replies, atol=1e-9 * scale)
 
 
 def test_over_a_long_time_the_first_gain_is_that_of_the_algebraic_riccati_equation(backend: str) -> None:
@@ -201,6 +221,31 @@ def test_bryson_and_denham_turn_at_the_wall_at_second_order(limit: float, cost: 
         slack = limit - solution.trajectory.states[0, :-1, 0]
         assert np.abs(solution.multipliers[0, :, 0] * slack).max() < 1e-6
     assert errors[1] < 0.5 * errors[0] + 1e-8
+
+
+@pytest.mark.parametrize("limit", [0.08, 1.0 / 9.0, 0.15, 0.2, 0.3])
+def test_bryson_and_denham_of_few_steps_is_the_quadratic_programme_of_another_solver(limit: float) -> None:
+    """Positions at the nodes and the end are linear in the actions: ``min Σ ½ a² dt``, x <= limit, by SLSQP."""
+    horizon, dt = 10, 0.1
+    left = horizon - np.arange(horizon)[None] - (horizon - np.arange(horizon + 1))[:, None]  # k - j
+    moved = np.where(left > 0, (left - 0.5) * dt**2, 0.0)
+    coasting = dt * np.arange(horizon + 1)
+    found = minimize(
+        lambda a: (0.5 * dt * (a**2).sum(), dt * a),
+        np.full(horizon, -2.0),
+        jac=True,
+        method="SLSQP",
+        constraints=[
+            LinearConstraint(moved[1:-1], -np.inf, limit - coasting[1:-1]),
+            LinearConstraint(np.stack([moved[-1], np.full(horizon, dt)]), [-1.0, -2.0], [-1.0, -2.0]),
+        ],
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert found.success
+    made = problem("hrl/BrysonDenham-v0", horizon=horizon, limit=limit)
+    solution = solve_costate(made, np.array([0.0, 1.0]), tol=1e-9).unwrap()
+    assert solution.value[0] == pytest.approx(-found.fun, abs=1e-7)
+    np.testing.assert_allclose(solution.trajectory.actions[0, :, 0], found.x, atol=1e-5)  # 25 √(2 ftol / dt)
 
 
 def test_van_der_pols_cost_tends_to_the_published_one_at_second_order() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 import hamiltonian_rl
 from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import solve_costate
 from hamiltonian_rl.solvers.costate.following import along_paths
 from hamiltonian_rl.solvers.costate.starts import energy_pump, homotopy, receding_horizon
@@ -70,6 +71,38 @@ def test_homotopy_ends_at_a_path_of_the_last_problem():
     assert direct.value[0] > rollout(problems[-1], state, first).value[0]
     with pytest.raises(UsageError, match="problems is empty"):
         homotopy([], state)
+
+
+class Rippled(ControlProblem):
+    """Go to 3 in two steps, ``h(s) = -(s - 3)² + weight cos 8s``: from 0 the ripples are steeper than the way."""
+
+    state_space = gym.spaces.Box(-10.0, 10.0, (1,), np.float64)
+    action_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    horizon = 2
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def dynamics(self, state, action, step):
+        return state + action
+
+    def reward(self, state, action, step):
+        return -0.1 * action[..., 0] ** 2
+
+    def terminal_reward(self, state):
+        return self.weight * (8.0 * state[..., 0]).cos() - (state[..., 0] - 3.0) ** 2
+
+
+def test_weights_raised_step_by_step_lead_to_the_optimum_of_brute_force_where_the_plain_start_is_stuck():
+    state = np.array([[0.0]])
+    plain = solve_costate(Rippled(2.0), state)
+    policy = homotopy([Rippled(weight) for weight in (0.0, 0.5, 1.0, 2.0)], state)
+    found = solve_costate(Rippled(2.0), state, initial_actions=policy).unwrap()
+    ends = np.linspace(-5.0, 8.0, 1_300_001)  # two equal steps are the cheapest way to any of them
+    best = (2.0 * np.cos(8.0 * ends) - (ends - 3.0) ** 2 - 0.05 * ends**2).max()
+    assert plain.converged[0]
+    assert plain.value[0] < best - 1.0
+    assert found.value[0] == pytest.approx(best, abs=1e-8)  # ends 1e-5 apart, curvature 130
 
 
 def test_feedback_along_a_path_takes_the_shorter_way_around_a_circle():

@@ -1,0 +1,38 @@
+"""The Python of the pages on control runs as printed, from top to end, and gives what its comments claim."""
+
+import ast
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs"
+CLAIM = re.compile(r"  # (?:.* )?-> (.+)$", re.MULTILINE)  # behind a value: what it is
+FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def run_page(name: str) -> None:
+    """Run a page's Python; compare each value that a line's comment claims behind an arrow."""
+    names: dict[str, object] = {}
+    for snippet in FENCED.findall((DOCS / name).read_text(encoding="utf-8")):
+        lines = snippet.splitlines()
+        for statement in ast.parse(snippet).body:
+            code = ast.get_source_segment(snippet, statement) or ""
+            if not isinstance(statement, ast.Expr):
+                exec(compile(code, name, "exec"), names)
+                continue
+            value = eval(compile(code, name, "eval"), names)
+            claimed = CLAIM.search(lines[(statement.end_lineno or 1) - 1])
+            assert claimed is None or repr(value) == claimed[1], code
+
+
+def claims(name: str) -> int:
+    return len(CLAIM.findall((DOCS / name).read_text(encoding="utf-8")))
+
+
+def test_the_page_on_control_runs_as_printed_and_says_what_comes_out():
+    assert claims("control.md") >= 8
+    run_page("control.md")
+
+
+def test_the_page_on_problems_runs_as_printed_and_its_own_problem_is_one():
+    assert claims("problems.md") >= 4
+    run_page("problems.md")
