@@ -11,7 +11,7 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -20,13 +20,14 @@ import numpy as np
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.led_paths import LedPaths, PlannedPath
 from hamiltonian_rl.agents.settings import setting
-from hamiltonian_rl.envs.behind import problem_behind
+from hamiltonian_rl.envs.behind import ProblemSource, problem_behind
 from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 
 if TYPE_CHECKING:
     from hamiltonian_rl.solvers.grid_solution import GridSolution
+    from hamiltonian_rl.tracking.checkpoint import Tree
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class CostateAgent(Agent):
     """Plans with the control problem behind its environment, and acts by the paths' feedback.
 
     Attributes:
-        problem: That control problem, at the environment's time limit; None without an environment.
+        problem: That control problem, at the environment's time limit. A saved agent knows it again where it is one of
+            `hamiltonian_rl.registry`; one of your own comes with its environment.
 
     Example:
         >>> agent = CostateAgent(gym.make("hrl/DoubleIntegrator-v0"))
@@ -60,6 +62,9 @@ class CostateAgent(Agent):
 
     def _build(self) -> None:
         self._env_planned: Any = None
+        self._source: ProblemSource | None = None
+        self._training: LedPaths | None = None
+        self._predicting: LedPaths | None = None
         self._told = False  # whether `predict` was told who begins an episode
         self._meet(self.env)
 
@@ -67,15 +72,25 @@ class CostateAgent(Agent):
         self._meet(self.env)
 
     def _meet(self, env: Any) -> None:
-        """Take the environment's problem, and begin paths of its training and of `predict`, which do not meet."""
+        """Take the environment's problem, unless that is done."""
         if env is None or env is self._env_planned:
             return
-        self.problem, self._env_planned = problem_behind(env), env
-        self._check_inverse(self.problem)
+        self._env_planned = env
+        self._take(*problem_behind(env))
+
+    def _take(self, problem: ControlProblem, source: ProblemSource | None) -> None:
+        """Begin paths of training and of `predict`, which do not meet."""
+        self._check_inverse(problem)
+        steps = problem.horizon or self.settings.horizon
+        if not steps:
+            raise UsageError(
+                f"Neither {type(problem).__name__} nor its environment has a limit of steps; expected horizon=N, how "
+                "many are planned ahead."
+            )
+        self.problem, self._source = problem, source
         self._grids: dict[int, GridSolution] = {}
-        steps = self.problem.horizon or self.settings.horizon or 0
         self._training, self._predicting = (
-            LedPaths(self.problem, self._plan, steps=steps, stride=self.settings.stride or None) for _ in range(2)
+            LedPaths(problem, self._plan, steps=steps, stride=self.settings.stride or None) for _ in range(2)
         )
 
     def _check_inverse(self, problem: ControlProblem) -> None:
@@ -118,8 +133,8 @@ class CostateAgent(Agent):
             PlannedPath(found.paths.trajectory.states[i], along_paths(found.paths.one(i))) for i in range(len(states))
         ]
 
-    def _follow(self, observations: np.ndarray, paths: LedPaths, *, told: bool) -> np.ndarray:
-        if self.problem is None:
+    def _follow(self, observations: np.ndarray, paths: LedPaths | None, *, told: bool) -> np.ndarray:
+        if self.problem is None or paths is None:
             raise UsageError("This agent has no environment to plan for. Give it one with set_env(env).")
         states = self.problem.state_of(self._tensor(observations)).numpy()
         actions = paths.actions(states, told=told)
@@ -137,6 +152,7 @@ class CostateAgent(Agent):
         return self._follow(observations, self._training, told=True)
 
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
+        self._meet(self.env)  # it may have been set since
         return self._follow(observations, self._predicting, told=self._told)
 
     def predict(
@@ -151,12 +167,21 @@ class CostateAgent(Agent):
             deterministic: Both are the same.
         """
         self._told = episode_start is not None
-        if self._told and self.problem is not None:
+        if self._told and self._predicting is not None:
             self._predicting.forget(np.atleast_1d(np.asarray(episode_start, bool)))
         return super().predict(observation, state, episode_start, deterministic)
 
     def _learn_from(self, step: Transitions) -> None:
-        self._training.forget(step.over)
+        if self._training is not None:
+            self._training.forget(step.over)
 
     def _log(self) -> None:
-        self.logger.record("plan/paths", self._training.plans)
+        self.logger.record("plan/paths", 0 if self._training is None else self._training.plans)
+
+    def _own_state(self) -> Tree:
+        return {"problem": None if self._source is None else asdict(self._source)}
+
+    def _set_own_state(self, tree: Any) -> None:
+        if self.problem is None and tree["problem"] is not None:
+            source = ProblemSource(**tree["problem"])
+            self._take(source.make(), source)

@@ -166,6 +166,7 @@ def test_what_cannot_be_planned_is_refused_in_a_sentence():
     refused(gym.make("FrozenLake-v1"), match='no control problem of "FrozenLake-v1"')
     refused(gym.make("Pendulum-v1", g=9.8), match='no parameter "g"')
     refused(ControlEnv(HalfSeen()), match="state_of")
+    refused(ControlEnv(LinearQuadratic(horizon=None)), match="horizon=N")
     refused(gym.wrappers.TransformReward(gym.make("Pendulum-v1"), abs), match="TransformReward")
     hidden = gym.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv([lambda: gym.make("Pendulum-v1")]))
     with pytest.raises(UsageError, match="does not show its environments"):
@@ -173,16 +174,33 @@ def test_what_cannot_be_planned_is_refused_in_a_sentence():
 
 
 def test_the_problem_behind_is_found_at_the_environments_own_limit():
-    assert problem_behind(gym.make("hrl/Quadrotor-v0", mass=1.2)).mass == 1.2
-    assert problem_behind(gym.make("Pendulum-v1", max_episode_steps=50)).horizon == 50
-    assert problem_behind(make_vector_env("CartPole-v1", 2)).horizon == 500
-    assert problem_behind(make_vector_env("hrl/Zermelo-v0", 2)).horizon == 50
+    assert problem_behind(gym.make("hrl/Quadrotor-v0", mass=1.2))[0].mass == 1.2
+    assert problem_behind(gym.make("Pendulum-v1", max_episode_steps=50))[0].horizon == 50
+    assert problem_behind(make_vector_env("CartPole-v1", 2))[0].horizon == 500
+    assert problem_behind(make_vector_env("hrl/Zermelo-v0", 2))[0].horizon == 50
+    own = LinearQuadratic(horizon=7)
+    found, source = problem_behind(ControlEnv(own))
+    assert found is not own
+    assert (found.horizon, source) == (7, None)
 
 
-def test_an_agent_without_environment_asks_for_one(tmp_path):
-    CostateAgent(gym.make("hrl/DoubleIntegrator-v0")).save(tmp_path / "agent")
+def test_a_saved_agent_knows_its_problem_again(tmp_path):
+    env = gym.make("hrl/Quadrotor-v0", mass=1.2, max_episode_steps=30)
+    observation = env.reset(seed=0)[0]
+    agent = CostateAgent(env)
+    agent.save(tmp_path / "agent")
+    loaded = Agent.load(tmp_path / "agent")
+    assert (loaded.problem.mass, loaded.problem.horizon) == (1.2, 30)
+    for _ in range(3):
+        action = agent.predict(observation, deterministic=True)[0]
+        np.testing.assert_array_equal(loaded.predict(observation, deterministic=True)[0], action)
+        observation = env.step(action)[0]
+
+
+def test_an_agent_of_a_problem_of_ones_own_asks_for_its_environment(tmp_path):
+    CostateAgent(ControlEnv(LinearQuadratic())).save(tmp_path / "agent")
     loaded = Agent.load(tmp_path / "agent")
     with pytest.raises(UsageError, match="set_env"):
         loaded.predict(np.zeros(2, np.float32), deterministic=True)
-    loaded.set_env(gym.make("hrl/DoubleIntegrator-v0"))
+    loaded.set_env(ControlEnv(LinearQuadratic()))
     assert loaded.predict(np.zeros(2, np.float32), deterministic=True)[0].shape == (1,)
