@@ -37,7 +37,7 @@ class CostateSettings:
     horizon: int = setting(0, "steps planned ahead (0: to the end of the episode)", least=0)
     stride: int = setting(0, "steps of a path that are gone before the next is planned (0: all)", least=0)
     points: int = setting(0, "points of the grid along each coordinate (0: as `hrl solve`)", least=0, most=10_000)
-    search: bool = setting(False, "look for better optima by kicks, some seventy solutions a path")
+    search: bool = setting(True, "look for better optima by kicks, some eighty solutions a path more")
     tol: float = setting(1e-6, "of the paths' stationarity", above=0)
 
 
