@@ -105,7 +105,8 @@ def solve_relaxed(
     paths, policies, rounding, followed = (list(part) for part in zip(*found, strict=True))
     parts = {name: np.concatenate([getattr(x, name) for x in followed]) for name in _PARTS}
     lengths = np.array([_arrival(problem, states) for states in parts["states"]])
-    reached = over(problem, parts["states"]).any(1) if relaxation.end_is_goal else lengths == problem.horizon
+    ended = over(problem, parts["states"])
+    reached = np.asarray(ended.any(1) if relaxation.end_is_goal else lengths == problem.horizon)
     return RelaxedRoute(relaxed, paths, policies, rounding, Trajectory(**parts), lengths, reached)
 
 
