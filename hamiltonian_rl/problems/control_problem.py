@@ -103,6 +103,16 @@ class ControlProblem(ABC):
         """Return what an agent sees of the state; all of it unless said."""
         return state
 
+    def state_of(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return the state that an observation shows, the inverse of `observation`; to be said where that is.
+
+        Raises:
+            NotImplementedError: What agents see is not all of the state, and the problem says no inverse.
+        """
+        if type(self).observation is not ControlProblem.observation:
+            raise NotImplementedError
+        return observation
+
 
 def can_end(problem: ControlProblem) -> bool:
     """Return whether the problem says of any state that an episode is over there."""

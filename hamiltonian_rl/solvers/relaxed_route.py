@@ -22,8 +22,8 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.problems.outcomes import over
 from hamiltonian_rl.solvers.costate import PathSolution, solve_costate
+from hamiltonian_rl.solvers.costate.arguments import Start
 from hamiltonian_rl.solvers.costate.following import along_paths
-from hamiltonian_rl.solvers.costate.solve_costate import Start
 from hamiltonian_rl.solvers.costate.starts import energy_pump, receding_horizon
 from hamiltonian_rl.trajectory import Policy, Trajectory, rollout
 

@@ -19,9 +19,9 @@ import numpy as np
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
+from hamiltonian_rl.solvers.costate.arguments import Start, checked_states, is_endless
 from hamiltonian_rl.solvers.costate.kicks import reach
 from hamiltonian_rl.solvers.costate.search import searched
-from hamiltonian_rl.solvers.costate.solve_costate import Start, checked_states, is_endless
 from hamiltonian_rl.solvers.grid_error import roughness
 from hamiltonian_rl.solvers.grid_solution import GridSolution, Rollout
 from hamiltonian_rl.solvers.loops import Progress

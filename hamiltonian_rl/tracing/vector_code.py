@@ -130,8 +130,9 @@ class _Writer(Vectors):
             return build.select(self._as_truth(condition), *map(self._as_number, values))
         numbers = [self._as_number(x) for x in arguments]
         if operation in _ARITHMETIC:
-            # Fused multiply-add is allowed: it rounds once where two operations round twice.
-            return getattr(build, _ARITHMETIC[operation])(*numbers, flags=("contract",))
+            # Fused multiply-add is allowed: it rounds once where two operations round twice. So is the product with
+            # a reciprocal where several quotients have one divisor: divisions took half of a backward pass.
+            return getattr(build, _ARITHMETIC[operation])(*numbers, flags=("contract", "arcp"))
         if operation in _COMPARISONS:
             return build.fcmp_ordered(_COMPARISONS[operation], *numbers)
         if operation in _INTRINSICS:

@@ -10,7 +10,6 @@ import torch
 
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import lanes
-from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.trajectory import Trajectory
 
@@ -22,18 +21,18 @@ def solve_augmented(
     problem: ControlProblem, states: np.ndarray, first: Trajectory, settings: Settings, solve_phase: Any, barrier: bool
 ) -> tuple[Any, Any, np.ndarray]:
     """Return the paths, the batch with its last multipliers, and the violation of the constraints."""
-    augmented = Augmented(problem)
+    constraints, ends = solve_phase.constraints
     count, horizon, _ = first.actions.shape
     batch = lanes.Batch(
         initial=states,
         path=first.states,
         guess=first.actions,
-        weights=np.zeros((count, horizon, augmented.sizes[2])),
-        end_weights=np.zeros((count, augmented.end_sizes[2])),
+        weights=np.zeros((count, horizon, constraints)),
+        end_weights=np.zeros((count, ends)),
         penalty=np.full(count, FIRST_PENALTY),
     )
     result = _solve_phases(batch, settings, solve_phase, barrier)
-    if not augmented.sizes[2] and not augmented.end_sizes[2]:
+    if not constraints and not ends:
         return result, batch, np.zeros(count)
     open_, violation, before = np.full(count, True), np.full(count, np.inf), np.full(count, np.inf)
     for _ in range(ROUNDS):

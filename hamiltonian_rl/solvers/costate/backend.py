@@ -11,9 +11,9 @@ import torch
 
 from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems import ControlProblem
-from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
-from hamiltonian_rl.solvers.costate.kernel_cache import kernels_of
+from hamiltonian_rl.solvers.costate.kernel_cache import Compiled, compiled, unchanged
+from hamiltonian_rl.solvers.costate.lane_batches import solve_lanes
 from hamiltonian_rl.solvers.costate.problem_check import check_functions, check_slopes
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.solvers.costate.torch_backend import solve_torch
@@ -28,10 +28,17 @@ class Phase:
     Attributes:
         name: ``"compiled"`` or ``"torch"``.
         problem: What it solves.
+        constraints: How many the problem has, of a step and of the end.
     """
 
-    def __init__(self, name: str, problem: ControlProblem, solve: Callable[[str, Any, Settings], Any]) -> None:
-        self.name, self.problem, self._solve = name, problem, solve
+    def __init__(
+        self,
+        name: str,
+        problem: ControlProblem,
+        constraints: tuple[int, int],
+        solve: Callable[[str, Any, Settings], Any],
+    ) -> None:
+        self.name, self.problem, self.constraints, self._solve = name, problem, constraints, solve
 
     def __call__(self, rule: str, batch: Any, settings: Settings) -> Any:
         """Return a `lanes.Result`."""
@@ -67,16 +74,22 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
     """
     if backend not in BACKENDS:
         raise UsageError(f'backend = "{backend}"; expected one of {", ".join(BACKENDS)}.')
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise UsageError(f"device = {device!r} cannot be used: {first_line(error)}") from error
-    if backend == "compiled" and device != "cpu":
-        raise UsageError(f"device = {device!r}; the compiled back end runs on the CPU. Take backend='torch'.")
-    check_functions(problem, states)
-    if backend != "torch" and device == "cpu":
+    if device != "cpu":
         try:
-            return _compiled(problem)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise UsageError(f"device = {device!r} cannot be used: {first_line(error)}") from error
+        if backend == "compiled":
+            raise UsageError(f"device = {device!r}; the compiled back end runs on the CPU. Take backend='torch'.")
+    compile_it = backend != "torch" and device == "cpu"
+    kept, tried = unchanged(problem) if compile_it else None, (problem.horizon, len(states))
+    if kept is None or tried not in kept.checked:
+        check_functions(problem, states)
+    if compile_it:
+        try:
+            kept = kept or compiled(problem)
+            kept.checked.add(tried)
+            return _compiled(problem, kept)
         except UntracedOperation as error:
             if backend == "compiled":
                 raise UsageError(f"{first_line(error)} Take backend='torch'.") from error
@@ -84,24 +97,23 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
                 f"{type(problem).__name__}: {first_line(error)} Solved in torch instead: slower.", stacklevel=3
             )
     check_slopes(problem, states)  # what is traced has been checked
-    stepwise = not takes_all_steps(problem, states)
+    stepwise, augmented = not takes_all_steps(problem, states), Augmented(problem)
     return Phase(
         "torch",
         problem,
+        (augmented.sizes[2], augmented.end_sizes[2]),
         lambda rule, batch, settings: solve_torch(problem, rule, batch, settings, stepwise=stepwise, device=device),
     )
 
 
-def _compiled(problem: ControlProblem) -> Phase:
-    library = kernels_of(problem)
+def _compiled(problem: ControlProblem, kept: Compiled) -> Phase:
     space: Any = problem.action_space
     bounds = space.low.astype(np.float64), space.high.astype(np.float64)
     return Phase(
         "compiled",
         problem,
-        lambda rule, batch, settings: lanes.solve_lanes(
-            library, rule, batch, bounds, float(problem.discount), settings
-        ),
+        kept.constraints,
+        lambda rule, batch, settings: solve_lanes(kept.library, rule, batch, bounds, float(problem.discount), settings),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import dis
 import types
 from collections.abc import Hashable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -13,52 +15,168 @@ import numpy as np
 import torch
 
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate.snapshot import NO_PART, Snapshot
 
 _FUNCTIONS = ("dynamics", "reward", "terminal_reward", "terminated", "constraints", "terminal_constraints")
-_NO_PART = ("_abc_impl", "horizon", "spread", "start")  # no kernel depends on these
 _LIBRARIES = ("torch", "numpy", "gymnasium", "math", "builtins")  # taken not to change
 _DEEPEST = 8  # objects in objects, functions that call functions
+# Built-in functions whose result their arguments tell; not so `open`, `getattr`, `super`.
+_PURE = frozenset(
+    [
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "complex",
+        "dict",
+        "enumerate",
+        "float",
+        "int",
+        "isinstance",
+        "len",
+        "list",
+        "map",
+        "max",
+        "min",
+        "pow",
+        "range",
+        "reversed",
+        "round",
+        "slice",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "zip",
+    ]
+)
 
 
-def fingerprint(problem: ControlProblem) -> Hashable | None:
-    """Return the problem's class, all its numbers, and what its functions read beyond it.
+@dataclass(frozen=True)
+class Fingerprint:
+    """A problem's key, and what it was made of.
 
-    That is globals, closures, defaults, and the same of the functions that they call.
-
-    Returns:
-        None where a number could hide from it: an attribute of an unknown kind, or what is nested too deep.
+    Attributes:
+        key: The problem's class, all its numbers, and what its functions read beyond it: globals, closures, defaults,
+            and the same of the functions that they call.
+        snapshot: Tells in microseconds whether a problem would have the same key again, where it is exact.
     """
-    parts: list[Hashable] = [type(problem)]
-    for name in dir(problem):
-        if name.startswith("__") or name in _NO_PART:
-            continue
-        value = getattr(problem, name)
-        if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinMethodType):
-            continue
-        known = fingerprint(value) if isinstance(value, ControlProblem) else _known(value)
-        if known is None:
-            return None
-        parts.append((name, known))
+
+    key: Hashable
+    snapshot: Snapshot
+
+
+def fingerprint(problem: ControlProblem) -> Fingerprint | None:
+    """Return what tells a problem from others; None where a number could hide: in an unknown kind, or too deep."""
     try:
-        parts += [_read_by(getattr(problem, name), _DEEPEST, frozenset()) for name in _FUNCTIONS]
+        walk = _Walk(problem)
     except _Unknown:
         return None
-    return tuple(parts)
+    return Fingerprint(tuple(walk.parts), walk.snapshot)
 
 
 class _Unknown(Exception):
     """A value that cannot be told from another."""
 
 
+class _Walk:
+    """Reads all that a problem's functions read, makes a key of it, and takes it down."""
+
+    def __init__(self, problem: ControlProblem) -> None:
+        self.problem, self.snapshot = problem, Snapshot(problem, _known)
+        self.attributes: dict[str, Hashable] = {}
+        for name in dir(problem):
+            if not name.startswith("__") and name not in NO_PART:
+                self._read_attribute(name, getattr(problem, name))
+        self.parts: list[Hashable] = [type(problem), *self.attributes.items()]
+        self.parts += [self._read_by(getattr(problem, name), _DEEPEST, frozenset()) for name in _FUNCTIONS]
+
+    def _read_attribute(self, name: str, value: Any) -> None:
+        if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinMethodType):
+            self.snapshot.add_function(name, vars(self.problem))
+            return
+        inner = fingerprint(value) if isinstance(value, ControlProblem) else None
+        known = _known(value) if inner is None else inner.key
+        if known is None:
+            raise _Unknown
+        self.snapshot.add_attribute(name, value, known)
+        self.attributes[name] = known
+
+    def _read_by(self, function: Any, depth: int, seen: frozenset[int]) -> Hashable:
+        """Return a key of a function's code and of what it reads: by name, so that a value may be there in vain."""
+        owner, plain = getattr(function, "__self__", None), getattr(function, "__func__", function)
+        code = getattr(plain, "__code__", None)
+        if code is None:
+            self.snapshot.exact = False
+        if code is None or id(plain) in seen:
+            return str(getattr(plain, "__qualname__", type(plain)))
+        if depth == 0:
+            raise _Unknown
+        seen = seen | {id(plain)}
+        names = _names_in(code)
+        found = {name: plain.__globals__[name] for name in names if name in plain.__globals__}
+        cells = list(zip(code.co_freevars, plain.__closure__ or (), strict=True))
+        filled = {name: cell for name, cell in cells if _is_filled(cell)}
+        found |= {name: cell.cell_contents for name, cell in filled.items()}
+        found |= {f"default {i}": value for i, value in enumerate(plain.__defaults__ or ())}
+        found |= plain.__kwdefaults__ or {}
+        self.snapshot.add_fields(plain, "__code__", "__defaults__", "__kwdefaults__")
+        self.snapshot.add_names(plain.__globals__, names)
+        self.snapshot.add_names(plain.__kwdefaults__ or {}, frozenset(plain.__kwdefaults__ or ()))
+        for cell in filled.values():
+            self.snapshot.add_fields(cell, "cell_contents")
+        self.snapshot.exact &= _reads_by_name(code) and len(filled) == len(cells) and not vars(plain)
+        parts = [(name, self._key(value, names, depth - 1, seen)) for name, value in found.items()]
+        if owner is self.problem:
+            parts.append(("self", self._named_in(owner, names, depth - 1, seen)))
+        elif owner is not None:
+            parts.append(("self", self._key(owner, names, depth - 1, seen)))
+        return (code, *parts)
+
+    def _key(self, value: Any, names: frozenset[str], depth: int, seen: frozenset[int]) -> Hashable:
+        """Return a key of a value that a function reads; of an object, of those attributes that the function names."""
+        if isinstance(value, type | types.ModuleType | types.FunctionType | types.BuiltinFunctionType):
+            home = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+            if (home or "builtins").split(".")[0] in _LIBRARIES:
+                inside = getattr(value, "__self__", None)  # of a built-in method, the object that it reads
+                self.snapshot.exact &= isinstance(inside, types.ModuleType | type | None)
+                return value.__name__
+        if isinstance(value, types.FunctionType | types.MethodType):
+            return self._read_by(value, depth, seen)
+        known = None if isinstance(value, type | types.ModuleType) else _known(value)
+        if known is not None:
+            self.snapshot.add_value(value, known)
+            return known
+        if isinstance(value, types.ModuleType):
+            self.snapshot.add_names(vars(value), names)
+        else:  # an object may do more than its attributes say; and a problem that is met here is not that of `self`
+            self.snapshot.exact = False
+        return self._named_in(value, names, depth, seen)
+
+    def _named_in(self, value: Any, names: frozenset[str], depth: int, seen: frozenset[int]) -> Hashable:
+        """Return a key of those attributes of an object that a function names."""
+        named = isinstance(value, type | types.ModuleType)
+        attributes = sorted(name for name in names if hasattr(value, name))
+        if depth == 0 or not (attributes or named or isinstance(value, ControlProblem)):
+            raise _Unknown
+        own = self.attributes if value is self.problem else {}
+        found = [
+            (name, own[name] if name in own else self._key(getattr(value, name), names, depth - 1, seen))
+            for name in attributes
+        ]
+        return (value if named else type(value), *found)
+
+
 def _known(value: Any) -> Hashable | None:
     """Return a key of a value that is made of numbers; None of any other."""
+    if isinstance(value, torch.Tensor):
+        value = value.numpy(force=True)
+    if isinstance(value, np.ndarray):
+        return None if value.dtype == object else (value.shape, value.dtype, value.tobytes())
+    if isinstance(value, gym.spaces.Box):
+        return (value.low.tobytes(), value.high.tobytes(), value.dtype)
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic | torch.dtype):
         return (type(value).__name__, repr(value))
-    if isinstance(value, np.ndarray | torch.Tensor):
-        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
-        return None if array.dtype == object else (array.shape, str(array.dtype), array.tobytes())
-    if isinstance(value, gym.spaces.Box):
-        return (value.low.tobytes(), value.high.tobytes(), str(value.dtype))
     if isinstance(value, torch.nn.Module):
         value = [type(value).__name__, repr(value), value.training, *value.state_dict().values()]
     if is_dataclass(value) and not isinstance(value, type):
@@ -69,45 +187,6 @@ def _known(value: Any) -> Hashable | None:
         parts = tuple(_known(part) for part in value)
         return None if any(part is None for part in parts) else (type(value).__name__, *parts)
     return None
-
-
-def _read_by(function: Any, depth: int, seen: frozenset[int]) -> Hashable:
-    """Return a key of a function's code and of what it reads: by name, so that a value may be there in vain."""
-    owner, plain = getattr(function, "__self__", None), getattr(function, "__func__", function)
-    code = getattr(plain, "__code__", None)
-    if code is None or id(plain) in seen:
-        return str(getattr(plain, "__qualname__", type(plain)))
-    if depth == 0:
-        raise _Unknown
-    seen = seen | {id(plain)}
-    names = _names_in(code)
-    found = {name: plain.__globals__[name] for name in names if name in plain.__globals__}
-    cells = zip(code.co_freevars, plain.__closure__ or (), strict=True)
-    found |= {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
-    found |= {f"default {i}": value for i, value in enumerate(plain.__defaults__ or ())}
-    found |= plain.__kwdefaults__ or {}
-    if owner is not None:
-        found["self"] = owner
-    return (code, *((name, _key(value, names, depth - 1, seen)) for name, value in found.items()))
-
-
-def _key(value: Any, names: frozenset[str], depth: int, seen: frozenset[int]) -> Hashable:
-    """Return a key of a value that a function reads; of an object, of those attributes that the function names."""
-    if isinstance(value, type | types.ModuleType | types.FunctionType | types.BuiltinFunctionType):
-        home = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
-        if (home or "builtins").split(".")[0] in _LIBRARIES:
-            return value.__name__
-    if isinstance(value, types.FunctionType | types.MethodType):
-        return _read_by(value, depth, seen)
-    named = isinstance(value, type | types.ModuleType)
-    known = None if named else _known(value)
-    if known is not None:
-        return known
-    attributes = sorted(name for name in names if hasattr(value, name))
-    if depth == 0 or not (attributes or named or isinstance(value, ControlProblem)):
-        raise _Unknown
-    kind = value if named else type(value)
-    return (kind, *((name, _key(getattr(value, name), names, depth - 1, seen)) for name in attributes))
 
 
 def _is_filled(cell: Any) -> bool:
@@ -126,3 +205,15 @@ def _names_in(code: types.CodeType) -> frozenset[str]:
         if isinstance(constant, types.CodeType):
             names |= _names_in(constant)
     return frozenset(names)
+
+
+@cache
+def _reads_by_name(code: types.CodeType) -> bool:
+    """Whether all that a function reads it reads by names that `_names_in` sees: no file, no import of its own."""
+    for step in dis.get_instructions(code):
+        name = str(step.argval)
+        if step.opname == "IMPORT_NAME" and name.split(".")[0] not in _LIBRARIES:
+            return False
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and hasattr(builtins, name) and name not in _PURE:
+            return False
+    return all(_reads_by_name(inner) for inner in code.co_consts if isinstance(inner, types.CodeType))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,29 +14,67 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.fingerprint import fingerprint
 from hamiltonian_rl.solvers.costate.kernels import FORWARD, compile_kernels
+from hamiltonian_rl.solvers.costate.snapshot import Snapshot
 from hamiltonian_rl.tracing.vector_code import LANES, Library
 
 MOST = 64  # problems kept
-_kept: OrderedDict[Hashable, Library] = OrderedDict()
 
 
-def kernels_of(problem: ControlProblem) -> Library:
+@dataclass(frozen=True)
+class Compiled:
+    """A problem's kernels, and what is known of the problem.
+
+    Attributes:
+        library: The kernels.
+        constraints: How many, of a step and of the end.
+        checked: Pairs of horizon and number of states that the problem's functions have been tried with.
+    """
+
+    library: Library
+    constraints: tuple[int, int]
+    checked: set[tuple[int | None, int]] = field(default_factory=set)
+
+
+@dataclass
+class _Kept:
+    compiled: Compiled
+    snapshot: Snapshot
+
+
+_kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+
+
+def unchanged(problem: ControlProblem) -> Compiled | None:
+    """Return what was compiled of a problem if a look at all that it reads shows that nothing has changed."""
+    for kept in reversed(_kept.values()):
+        if kept.snapshot.is_of(problem):
+            return kept.compiled
+    return None
+
+
+def compiled(problem: ControlProblem) -> Compiled:
     """Return the compiled kernels of a problem, from before if there is nothing that could have changed.
 
     Raises:
         UntracedOperation: The problem's functions perform an operation that has no expression.
     """
-    key = fingerprint(problem)
-    if key is None:
-        return compile_kernels(problem)
-    library = _kept.get(key)
-    if library is None or not _still_true(library, problem):
-        library = compile_kernels(problem)
-    _kept[key] = library
-    _kept.move_to_end(key)
+    found = fingerprint(problem)
+    if found is None:
+        return _compile(problem)
+    kept = _kept.get(found.key)
+    if kept is None or not _still_true(kept.compiled.library, problem):
+        kept = _Kept(_compile(problem), found.snapshot)
+    kept.snapshot = found.snapshot
+    _kept[found.key] = kept
+    _kept.move_to_end(found.key)
     while len(_kept) > MOST:
         _kept.popitem(last=False)
-    return library
+    return kept.compiled
+
+
+def _compile(problem: ControlProblem) -> Compiled:
+    augmented = Augmented(problem)
+    return Compiled(compile_kernels(problem), (augmented.sizes[2], augmented.end_sizes[2]))
 
 
 def _still_true(library: Library, problem: ControlProblem) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
+import numba
 import numpy as np
 
 from hamiltonian_rl.tracing.vector_code import LANES
@@ -20,47 +21,44 @@ Lanes = namedtuple(
 )
 
 
+@numba.njit(inline="always")  # into lanes.run: numba looks at that file alone to see whether its cache is old
 def new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any:
     """Return the arrays of eight problems, none of which has begun."""
-
-    def zeros(*shape: int) -> np.ndarray:
-        return np.zeros((*shape, LANES))
-
     return Lanes(
-        states=zeros(horizon + 1, n),
-        actions=zeros(horizon, m),
-        d=zeros(horizon, m),
-        K=zeros(horizon, m * n),
-        below=zeros(horizon, m),
-        above=zeros(horizon, m),
-        curvature=zeros(horizon, m * (m + 1) // 2),
-        new_states=zeros(horizon + 1, n),
-        new_actions=zeros(horizon, m),
-        new_below=zeros(horizon, m),
-        new_above=zeros(horizon, m),
-        rewards=zeros(horizon, 1),
-        new_rewards=zeros(horizon, 1),
-        costates=zeros(horizon + 1, n),
-        weights=zeros(horizon, constraints),
-        end_weights=zeros(ends),
-        penalty=zeros(),
-        l=zeros(n),
-        P=zeros(n * (n + 1) // 2),
-        p=zeros(n),
+        states=np.zeros((horizon + 1, n, LANES)),
+        actions=np.zeros((horizon, m, LANES)),
+        d=np.zeros((horizon, m, LANES)),
+        K=np.zeros((horizon, m * n, LANES)),
+        below=np.zeros((horizon, m, LANES)),
+        above=np.zeros((horizon, m, LANES)),
+        curvature=np.zeros((horizon, m * (m + 1) // 2, LANES)),
+        new_states=np.zeros((horizon + 1, n, LANES)),
+        new_actions=np.zeros((horizon, m, LANES)),
+        new_below=np.zeros((horizon, m, LANES)),
+        new_above=np.zeros((horizon, m, LANES)),
+        rewards=np.zeros((horizon, 1, LANES)),
+        new_rewards=np.zeros((horizon, 1, LANES)),
+        costates=np.zeros((horizon + 1, n, LANES)),
+        weights=np.zeros((horizon, constraints, LANES)),
+        end_weights=np.zeros((ends, LANES)),
+        penalty=np.zeros(LANES),
+        l=np.zeros((n, LANES)),
+        P=np.zeros((n * (n + 1) // 2, LANES)),
+        p=np.zeros((n, LANES)),
         bent=np.zeros(LANES, np.bool_),
-        far_state=zeros(n),
-        far_slope=zeros(n),
-        far_P=zeros(n * (n + 1) // 2),
-        value=zeros(),
-        terminal=zeros(1),
-        barrier=zeros(),
-        shift=zeros(),
-        growth=zeros() + 1.0,
-        size=zeros(),
-        step=zeros(1),
-        sums=zeros(4),
-        trial=zeros(2),
-        before=zeros(),
+        far_state=np.zeros((n, LANES)),
+        far_slope=np.zeros((n, LANES)),
+        far_P=np.zeros((n * (n + 1) // 2, LANES)),
+        value=np.zeros(LANES),
+        terminal=np.zeros((1, LANES)),
+        barrier=np.zeros(LANES),
+        shift=np.zeros(LANES),
+        growth=np.ones(LANES),
+        size=np.zeros(LANES),
+        step=np.zeros((1, LANES)),
+        sums=np.zeros((4, LANES)),
+        trial=np.zeros((2, LANES)),
+        before=np.zeros(LANES),
         stalled=np.zeros(LANES, np.int64),
         iteration=np.zeros(LANES, np.int64),
         owner=np.full(LANES, -1),

@@ -9,21 +9,22 @@ Notation as in `kernels`; arrays end with the lanes, ``(..., LANES)``.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import logging
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic
 
 from hamiltonian_rl.solvers.costate.lane_arrays import Batch as Batch
-from hamiltonian_rl.solvers.costate.lane_arrays import Problem, new_lanes
 from hamiltonian_rl.solvers.costate.lane_arrays import Result as Result
-from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.tracing.vector_code import LANES, Library
+from hamiltonian_rl.solvers.costate.lane_arrays import new_lanes
+from hamiltonian_rl.tracing.vector_code import LANES
+
+_log = logging.getLogger(__name__)
 
 RUNNING, DONE, STUCK, OUT_OF_ITERATIONS, NOT_FINITE = -1, 0, 1, 2, 3
 
@@ -61,11 +62,13 @@ def _intrinsic_next(context: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+inlined = numba.njit(inline="always")  # one function to compile, not twenty that hand each other forty arrays
+
 _next_of: Any = _intrinsic_next
 _call: Any = _intrinsic_call  # numba hides the context from callers, which type checkers cannot know
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # an action that is fixed has no slack
+@inlined
 def _fill(problem: Any, batch: Any, lanes: Any, begun: Any) -> None:
     """Give empty lanes the next problems that no thread has begun."""
     barrier, first = problem.settings[3] > 0.0, problem.settings[2]
@@ -79,15 +82,12 @@ def _fill(problem: Any, batch: Any, lanes: Any, begun: Any) -> None:
         lanes.shift[lane], lanes.growth[lane], lanes.size[lane], lanes.barrier[lane] = 0.0, 1.0, 0.0, first
         lanes.before[lane], lanes.stalled[lane], lanes.bent[lane] = -np.inf, 0, False
         lanes.penalty[lane] = batch.penalty[owner]
-        lanes.end_weights[:, lane] = batch.end_weights[owner]
-        lanes.states[:, :, lane] = batch.path[owner]
-        # A path with its states is followed by feedback: its actions alone may lead elsewhere (unstable dynamics).
-        lanes.follow[lane] = np.isfinite(batch.path[owner]).all()
-        if not lanes.follow[lane]:
-            lanes.states[:, :, lane] = 0.0
-        lanes.states[0, :, lane] = batch.initial[owner]
+        for i in range(len(lanes.end_weights)):
+            lanes.end_weights[i, lane] = batch.end_weights[owner, i]
+        _set_path(batch, lanes, lane, owner)
         for k in range(len(lanes.actions)):
-            lanes.weights[k, :, lane] = batch.weights[owner, k]
+            for i in range(lanes.weights.shape[1]):
+                lanes.weights[k, i, lane] = batch.weights[owner, k, i]
             for i in range(lanes.actions.shape[1]):
                 action, low, high = batch.guess[owner, k, i], problem.low[i], problem.high[i]
                 if barrier:
@@ -99,20 +99,49 @@ def _fill(problem: Any, batch: Any, lanes: Any, begun: Any) -> None:
         _forget_step(lanes, lane)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
+def _set_path(batch: Any, lanes: Any, lane: int, owner: int) -> None:
+    """Set the states of a lane that are known: all of them, or the first.
+
+    A path with its states is followed by feedback: its actions alone may lead elsewhere (unstable dynamics).
+    """
+    known = True
+    for k in range(len(lanes.states)):
+        for i in range(lanes.states.shape[1]):
+            known = known and np.isfinite(batch.path[owner, k, i])
+    lanes.follow[lane] = known
+    for k in range(len(lanes.states)):
+        for i in range(lanes.states.shape[1]):
+            lanes.states[k, i, lane] = batch.path[owner, k, i] if known else 0.0
+    for i in range(lanes.states.shape[1]):
+        lanes.states[0, i, lane] = batch.initial[owner, i]
+
+
+@inlined
 def _forget_step(lanes: Any, lane: int) -> None:
+    _forget_feedforward(lanes, lane)
+    for k in range(len(lanes.K)):
+        for i in range(lanes.K.shape[1]):
+            lanes.K[k, i, lane] = 0.0
+
+
+@inlined
+def _forget_feedforward(lanes: Any, lane: int) -> None:
     for k in range(len(lanes.d)):
-        lanes.d[k, :, lane] = 0.0
-        lanes.K[k, :, lane] = 0.0
+        for i in range(lanes.d.shape[1]):
+            lanes.d[k, i, lane] = 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _run_forward(problem: Any, lanes: Any) -> None:
     """Compute the trial path of every lane, with its own step size, and its return."""
-    lanes.trial[0], lanes.trial[1] = 0.0, 1.0
-    lanes.new_states[0] = lanes.states[0]
+    for lane in range(LANES):
+        lanes.trial[0, lane], lanes.trial[1, lane] = 0.0, 1.0
+        for i in range(lanes.states.shape[1]):
+            lanes.new_states[0, i, lane] = lanes.states[0, i, lane]
     for k in range(len(lanes.actions)):
-        lanes.step[0] = k
+        for lane in range(LANES):
+            lanes.step[0, lane] = k
         _call(
             problem.forward,
             (
@@ -140,7 +169,7 @@ def _run_forward(problem: Any, lanes: Any) -> None:
     _run_terminal(problem, lanes, lanes.new_states)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _run_terminal(problem: Any, lanes: Any, states: Any) -> None:
     _call(
         problem.terminal,
@@ -155,7 +184,7 @@ def _run_terminal(problem: Any, lanes: Any, states: Any) -> None:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _accepted(lanes: Any, lane: int, value: float) -> bool:
     """Whether a trial brings its part of the expected gain; near the end, where rounding rules, loses none."""
     if not np.isfinite(value):
@@ -170,7 +199,7 @@ def _accepted(lanes: Any, lane: int, value: float) -> bool:
     return bool(gain >= SUFFICIENT * max(expected, 0.0))
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
     """Search each lane's line: shorter and shorter steps, then a shift for the next backward pass."""
     for lane in range(LANES):
@@ -193,8 +222,7 @@ def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
                 lanes.fresh[lane] = lanes.waiting[lane] = False
             elif lanes.waiting[lane]:
                 if trial == 0:
-                    lanes.bent[lane], lanes.far_P[:, lane] = True, lanes.P[:, lane]
-                    lanes.far_state[:, lane], lanes.far_slope[:, lane] = lanes.new_states[-1, :, lane], lanes.l[:, lane]
+                    _keep_far_end(lanes, lane)
                 lanes.size[lane] *= SHORTER
                 if lanes.fresh[lane]:  # the path that was given leads nowhere finite
                     result.code[lanes.owner[lane]] = NOT_FINITE
@@ -205,7 +233,18 @@ def _try_paths(problem: Any, lanes: Any, result: Any) -> None:
             _raise_shift(lanes, lane)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
+def _keep_far_end(lanes: Any, lane: int) -> None:
+    """Keep the end's expansion where a full step led, for `_bend`."""
+    lanes.bent[lane] = True
+    for i in range(len(lanes.P)):
+        lanes.far_P[i, lane] = lanes.P[i, lane]
+    for i in range(len(lanes.l)):
+        lanes.far_state[i, lane] = lanes.new_states[len(lanes.actions), i, lane]
+        lanes.far_slope[i, lane] = lanes.l[i, lane]
+
+
+@inlined
 def _take(lanes: Any, taken: Any) -> None:
     """Make the trial path the path, in the lanes where it was taken."""
     for k in range(len(lanes.actions)):
@@ -225,25 +264,26 @@ def _take(lanes: Any, taken: Any) -> None:
                     lanes.states[k + 1, i, lane] = lanes.new_states[k + 1, i, lane]
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _raise_shift(lanes: Any, lane: int) -> None:
     """Make the model of a lane more concave (Tassa, Erez and Todorov 2012)."""
     lanes.growth[lane] = max(lanes.growth[lane] * 2.0, 2.0)
     lanes.shift[lane] = max(lanes.shift[lane] * lanes.growth[lane], FIRST_SHIFT)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _run_backward(problem: Any, lanes: Any) -> None:
     """Compute costates, the quadratic model of V and the next step, from the end to the beginning."""
     _run_terminal(problem, lanes, lanes.states)
-    lanes.costates[-1] = lanes.l
-    lanes.p[:] = 0.0
     for lane in range(LANES):
+        for i in range(len(lanes.l)):
+            lanes.costates[len(lanes.actions), i, lane], lanes.p[i, lane] = lanes.l[i, lane], 0.0
         _bend(lanes, lane)
-    lanes.sums[:3] = 0.0
-    lanes.sums[3] = 1.0
+        for i in range(4):
+            lanes.sums[i, lane] = 1.0 if i == 3 else 0.0
     for k in range(len(lanes.actions) - 1, -1, -1):
-        lanes.step[0] = k
+        for lane in range(LANES):
+            lanes.step[0, lane] = k
         _call(
             problem.backward,
             (
@@ -271,7 +311,7 @@ def _run_backward(problem: Any, lanes: Any) -> None:
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _bend(lanes: Any, lane: int) -> None:
     """Model the end by its expansion where a full step failed, if it is more concave there, for one step.
 
@@ -287,17 +327,18 @@ def _bend(lanes: Any, lane: int) -> None:
     lanes.bent[lane] = there < here
     if not lanes.bent[lane]:
         return
-    lanes.P[:, lane] = lanes.far_P[:, lane]
+    for i in range(len(lanes.P)):
+        lanes.P[i, lane] = lanes.far_P[i, lane]
     for i in range(n):
         slope = lanes.far_slope[i, lane] - lanes.l[i, lane]
         for j in range(n):
             row, column = max(i, j), min(i, j)
-            away = lanes.states[-1, j, lane] - lanes.far_state[j, lane]
+            away = lanes.states[len(lanes.actions), j, lane] - lanes.far_state[j, lane]
             slope += lanes.far_P[row * (row + 1) // 2 + column, lane] * away
         lanes.p[i, lane] = slope
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _judge(problem: Any, lanes: Any, lane: int) -> int:
     """Say how a lane stands after its backward pass, and set its next step."""
     tolerance, most, _, last_barrier = problem.settings
@@ -340,7 +381,7 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     return RUNNING
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _prepare_to_follow(lanes: Any, lane: int) -> None:
     """Keep the feedback of the first backward pass and drop its step; without a sound model drop both."""
     sound = lanes.sums[3, lane] > 0.5 and np.isfinite(lanes.sums[0, lane])
@@ -349,28 +390,36 @@ def _prepare_to_follow(lanes: Any, lane: int) -> None:
         return
     lanes.follow[lane], lanes.shift[lane], lanes.growth[lane] = False, 0.0, 1.0
     if sound:
-        for k in range(len(lanes.d)):
-            lanes.d[k, :, lane] = 0.0
+        _forget_feedforward(lanes, lane)
     else:
         _forget_step(lanes, lane)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
     owner = lanes.owner[lane]
-    result.states[owner] = lanes.states[:, :, lane]
-    result.actions[owner] = lanes.actions[:, :, lane]
-    result.rewards[owner] = lanes.rewards[:, 0, lane]
-    result.costates[owner] = lanes.costates[:, :, lane]
-    result.feedback[owner] = lanes.K[:, :, lane]
-    result.curvature[owner] = lanes.curvature[:, :, lane]
+    for k in range(len(lanes.states)):
+        for i in range(lanes.states.shape[1]):
+            result.states[owner, k, i] = lanes.states[k, i, lane]
+            result.costates[owner, k, i] = lanes.costates[k, i, lane]
+    for k in range(len(lanes.actions)):
+        result.rewards[owner, k] = lanes.rewards[k, 0, lane]
+        for i in range(lanes.actions.shape[1]):
+            result.actions[owner, k, i] = lanes.actions[k, i, lane]
+        for i in range(lanes.K.shape[1]):
+            result.feedback[owner, k, i] = lanes.K[k, i, lane]
+        for i in range(lanes.curvature.shape[1]):
+            result.curvature[owner, k, i] = lanes.curvature[k, i, lane]
     result.value[owner], result.residual[owner] = lanes.value[lane], lanes.sums[2, lane]
     result.iterations[owner], result.code[owner] = lanes.iteration[lane], code
     lanes.owner[lane] = -1
 
 
-@numba.njit(cache=True, nogil=True)
-def _run(problem: Any, batch: Any, lanes: Any, result: Any, begun: Any) -> None:
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def run(problem: Any, batch: Any, result: Any, begun: Any) -> None:
+    """Solve problems that no thread has begun until there is none left; ``begun`` counts them, shape ``(1,)``."""
+    horizon, m = result.actions.shape[1:]
+    lanes = new_lanes(horizon, batch.initial.shape[1], m, batch.weights.shape[2], batch.end_weights.shape[1])
     _fill(problem, batch, lanes, begun)
     while (lanes.owner >= 0).any():
         _try_paths(problem, lanes, result)
@@ -383,59 +432,16 @@ def _run(problem: Any, batch: Any, lanes: Any, result: Any, begun: Any) -> None:
         _fill(problem, batch, lanes, begun)
 
 
-def solve_lanes(
-    library: Library, rule: str, batch: Any, bounds: tuple[np.ndarray, np.ndarray], discount: float, settings: Settings
-) -> Any:
-    """Solve a batch of problems, and return a `Result` of arrays, one entry a problem.
+class _Announcement(event.Listener):
+    """Says why nothing happens for a while, where numba has not kept the compiled code from before."""
 
-    Args:
-        library: Of `kernels.compile_kernels`.
-        rule: ``"box"`` or ``"barrier"``.
-        batch: Initial states ``(B, n)``, first states ``(B, N + 1, n)`` or NaN where there are only first actions
-            ``(B, N, m)``, multipliers, penalties.
-        bounds: Of the actions, each ``(m,)``.
-        discount: γ.
-        settings: Tolerance, iterations, barrier, threads.
-    """
-    address = library.addresses
-    numbers = (
-        settings.tol,
-        settings.max_iterations,
-        settings.first_barrier,
-        settings.last_barrier if rule == "barrier" else 0.0,
-    )
-    problem = Problem(
-        address[f"{rule}_backward"], address[f"{rule}_forward"], address["terminal"], discount, *bounds, numbers
-    )
-    count, (_, horizon, m), n = len(batch.initial), batch.guess.shape, batch.initial.shape[1]
-    # Empty, so that the threads that fill them touch their memory first: the operating system clears it there.
-    result = Result(
-        states=np.empty((count, horizon + 1, n)),
-        actions=np.empty((count, horizon, m)),
-        rewards=np.empty((count, horizon)),
-        costates=np.empty((count, horizon + 1, n)),
-        feedback=np.empty((count, horizon, m * n)),
-        curvature=np.empty((count, horizon, m * (m + 1) // 2)),
-        value=np.empty(count),
-        residual=np.full(count, np.inf),
-        iterations=np.zeros(count, np.int64),
-        code=np.full(count, RUNNING),
-    )
-    constraints, ends = batch.weights.shape[2], batch.end_weights.shape[1]
-    begun = np.zeros(1, np.int64)
+    def on_start(self, event: Any) -> None:
+        """Say so when `run` begins to be compiled."""
+        if event.data["dispatcher"] is run:
+            _log.warning("Compiling the costate solver, once on this machine: about 20 seconds.")
 
-    def work() -> None:
-        _run(problem, batch, new_lanes(horizon, n, m, constraints, ends), result, begun)
+    def on_end(self, event: Any) -> None:
+        """Say nothing."""
 
-    threads = min(settings.threads, -(-count // LANES))
-    if threads <= 1:
-        work()
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(work) for _ in range(threads)]:
-                done.result()
-    lost = result.code == NOT_FINITE
-    if lost.any():
-        for array in result[:7]:
-            array[lost] = np.nan
-    return result
+
+event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]

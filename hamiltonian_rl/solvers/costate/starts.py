@@ -12,8 +12,9 @@ import numpy as np
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.solvers.costate.arguments import checked_states
 from hamiltonian_rl.solvers.costate.following import along, along_paths
-from hamiltonian_rl.solvers.costate.solve_costate import checked_states, solve_costate
+from hamiltonian_rl.solvers.costate.solve_costate import solve_costate
 from hamiltonian_rl.trajectory import Policy
 
 

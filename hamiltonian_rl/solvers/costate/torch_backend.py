@@ -56,7 +56,7 @@ class _Model:
 
 
 class TorchSolver:
-    """One problem's solver; `solve` has the interface of `lanes.solve_lanes`."""
+    """One problem's solver; `solve` has the interface of `lane_batches.solve_lanes`."""
 
     def __init__(
         self, problem: Any, rule: str, multipliers: Multipliers, settings: Settings, *, stepwise: bool

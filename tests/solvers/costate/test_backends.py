@@ -202,7 +202,8 @@ def test_costates_are_the_gradient_of_the_return_along_the_feedback_on_paths_tha
 
 def test_the_residual_of_the_costate_equation_is_the_feedback_times_that_of_stationarity(backend: str) -> None:
     asked = problem("hrl/CartPoleSwingUp-v0", horizon=25)
-    solution = solve_costate(asked, np.array([0.0, 0.0, 2.8, 0.0]), tol=1e-3, backend=backend)
+    start = np.array([0.0, 0.0, 2.8, 0.0])
+    solution = solve_costate(asked, start, starts=[np.zeros((25, 1))], tol=1e-3, backend=backend)
     path, largest = solution.trajectory, 0.0
     for k in range(25):
         s, a = (torch.as_tensor(x[0, k]).requires_grad_() for x in (path.states, path.actions))

@@ -1,4 +1,4 @@
-"""The second start of bounded problems, and solving with code that was prepared."""
+"""The further starts of bounded problems, and solving with code that was prepared."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
-from hamiltonian_rl.solvers.costate import best_of, prepare, solve_costate
-from hamiltonian_rl.solvers.costate.second_start import mirrored_later
+from hamiltonian_rl.solvers.costate import PathSolution, best_of, prepare, solve_costate
+from hamiltonian_rl.solvers.costate.mirrored_starts import mirrored_later, mirrored_runs
 
 Made = Callable[..., ControlProblem]
 
@@ -41,6 +41,9 @@ def test_mirrored_actions_come_a_fifth_of_the_horizon_later_about_the_middle_of_
     later = mirrored_later(asked, actions)
     np.testing.assert_array_equal(later[0, :2], [[2.0, 0.0]] * 2)
     np.testing.assert_allclose(later[0, 2:], [4.0, 0.0] - actions[0, :8])
+    half = mirrored_later(asked, actions, 10)
+    np.testing.assert_array_equal(half[0, 0], [2.0, 0.0])
+    np.testing.assert_allclose(half[0, 1:], [4.0, 0.0] - actions[0, :9])
     assert mirrored_later(asked, np.full((1, 3, 2), np.nan)).tolist() == [[[2.0, 0.0]] * 3]
     assert mirrored_later(asked, np.empty((1, 0, 2))).shape == (1, 0, 2)
 
@@ -62,6 +65,47 @@ def test_a_second_start_never_costs_return() -> None:
     once, twice = (solve_costate(swing, states, **asked) for asked in ({"starts": [wave]}, {"initial_actions": wave}))
     np.testing.assert_array_equal(twice.from_all_starts[0].value, once.value)
     assert (twice.value >= once.value - 1e-11).all()
+
+
+def test_two_more_starts_are_tried_where_the_mirror_ends_in_another_and_worse_optimum_alone() -> None:
+    swing = problem("hrl/CartPoleSwingUp-v0")
+    states = swing.initial_states(24, np.random.default_rng(3))
+    wave = np.sin(np.arange(200.0) / 10.0)[:, None]
+    solution = solve_costate(swing, states, initial_actions=wave)
+    first, second, *further = solution.from_all_starts
+    asked_again = second.value < first.value - 1e-6 * (1.0 + np.abs(first.value))
+    assert 0 < asked_again.sum() < 24
+    assert len(further) == 2
+    before, left = second, asked_again
+    for run in further:
+        anew = np.abs(run.trajectory.actions - before.trajectory.actions).max((1, 2)) > 0.0
+        np.testing.assert_array_equal(anew, left)
+        before, left = run, left & (run.value <= first.value + 1e-6 * (1.0 + np.abs(first.value)))
+    assert (solution.value[asked_again] > first.value[asked_again]).any()  # worth it
+    best = np.max([run.value for run in solution.from_all_starts], 0)
+    np.testing.assert_allclose(solution.value, best, rtol=1e-11)
+
+
+def test_the_further_starts_are_the_mirror_images_of_the_second_path_and_of_the_first_with_half_the_delay(
+    wells: ControlProblem,
+) -> None:
+    """Whatever is asked, the answer is the worse well."""
+    first, second = (solve_costate(wells, np.array([[0.0]] * 2), starts=[np.array([[u]])]) for u in (1.0, -1.0))
+    asked: list[tuple[list[int], np.ndarray]] = []
+
+    def solve(where: np.ndarray, actions: np.ndarray) -> PathSolution:
+        asked.append((where.tolist(), actions))
+        return solve_costate(wells, np.zeros((len(where), 1)), starts=[np.array([[-1.0]])])
+
+    runs = mirrored_runs(wells, first, solve)
+    assert [where for where, _ in asked] == [[0, 1]] * 3
+    mirrored = [mirrored_later(wells, run.trajectory.actions, part) for run, part in ((first, 5), (second, 5))]
+    np.testing.assert_allclose(asked[0][1], mirrored[0])
+    np.testing.assert_allclose(asked[1][1], mirrored[1])
+    np.testing.assert_allclose(asked[2][1], mirrored_later(wells, first.trajectory.actions, 10))
+    assert len(runs) == 3
+    same = mirrored_runs(wells, second, solve)  # what is found is the same optimum: nothing more is asked
+    assert len(same) == 1
 
 
 def test_of_equal_paths_the_first_is_taken(wells: ControlProblem) -> None:

@@ -1,0 +1,66 @@
+"""Batches of problems, given to the compiled solver in eights, in as many threads as are asked for."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from hamiltonian_rl.solvers.costate.lane_arrays import Problem, Result
+from hamiltonian_rl.solvers.costate.lanes import NOT_FINITE, RUNNING, run
+from hamiltonian_rl.solvers.costate.settings import Settings
+from hamiltonian_rl.tracing.vector_code import LANES, Library
+
+
+def solve_lanes(
+    library: Library, rule: str, batch: Any, bounds: tuple[np.ndarray, np.ndarray], discount: float, settings: Settings
+) -> Any:
+    """Solve a batch of problems, and return a `Result` of arrays, one entry a problem.
+
+    Args:
+        library: Of `kernels.compile_kernels`.
+        rule: ``"box"`` or ``"barrier"``.
+        batch: Initial states ``(B, n)``, first states ``(B, N + 1, n)`` or NaN where there are only first actions
+            ``(B, N, m)``, multipliers, penalties.
+        bounds: Of the actions, each ``(m,)``.
+        discount: γ.
+        settings: Tolerance, iterations, barrier, threads.
+    """
+    address = library.addresses
+    numbers = (
+        settings.tol,
+        settings.max_iterations,
+        settings.first_barrier,
+        settings.last_barrier if rule == "barrier" else 0.0,
+    )
+    problem = Problem(
+        address[f"{rule}_backward"], address[f"{rule}_forward"], address["terminal"], discount, *bounds, numbers
+    )
+    count, (_, horizon, m), n = len(batch.initial), batch.guess.shape, batch.initial.shape[1]
+    # Empty, so that the threads that fill them touch their memory first: the operating system clears it there.
+    result = Result(
+        states=np.empty((count, horizon + 1, n)),
+        actions=np.empty((count, horizon, m)),
+        rewards=np.empty((count, horizon)),
+        costates=np.empty((count, horizon + 1, n)),
+        feedback=np.empty((count, horizon, m * n)),
+        curvature=np.empty((count, horizon, m * (m + 1) // 2)),
+        value=np.empty(count),
+        residual=np.full(count, np.inf),
+        iterations=np.zeros(count, np.int64),
+        code=np.full(count, RUNNING),
+    )
+    begun = np.zeros(1, np.int64)
+    threads = min(settings.threads, -(-count // LANES))
+    if threads <= 1:
+        run(problem, batch, result, begun)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(run, problem, batch, result, begun) for _ in range(threads)]:
+                done.result()
+    lost = result.code == NOT_FINITE
+    if lost.any():
+        for array in result[:7]:
+            array[lost] = np.nan
+    return result
