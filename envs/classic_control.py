@@ -159,7 +159,7 @@ class CartPole(ControlProblem):
         """Viability: as far from the limits as can be, at every step."""
         from hamiltonian_rl.envs.relaxed_control import RelaxedCartPole  # which is made of this class
 
-        return Relaxation(RelaxedCartPole(), minimum_time=False, window=50)
+        return Relaxation(RelaxedCartPole(), minimum_time=False, end_is_goal=False, window=50)
 
     def terminated(self, state: torch.Tensor) -> torch.Tensor:
         """Off the track (2.4 m) or beyond 12 degrees."""

@@ -109,6 +109,8 @@ def _relaxed_rows(relaxed: RelaxedRoute) -> dict[str, str]:
     path = relaxed.paths[0]
     steps, rounding = path.trajectory.actions.shape[1], relaxed.rounding[0]
     rounded = "" if rounding == "none" else f", rounded ({rounding})"
+    if not relaxed.reached[0]:
+        rounded += "; the goal of the relaxation is not reached: it is out of reach, or other starts are needed"
     return {
         "Relaxation": f"{type(path.problem).__name__}, {steps} steps: {path.value[0]:z.6f}; it bounds nothing",
         "Its path": f"{path.status[0].name}: {path.status[0].value} Residual of stationarity {path.residual[0]:.1e}.",

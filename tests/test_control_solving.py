@@ -125,6 +125,20 @@ def test_a_relaxed_path_exits_by_the_same_rule(hrl, tmp_path):
     assert "LOCAL_OPTIMUM" not in beyond_rounding.out
 
 
+def test_a_goal_out_of_reach_exits_with_1_though_the_path_towards_it_is_optimal(hrl, tmp_path):
+    # By energy: pushes of 0.001 from rest do at most 0.001 · 0.0005 · 30² = 0.00045 of work in 30 steps, and the flag
+    # lies 0.0025 / 3 · (sin 1.5 + 1) = 0.00166 above the valley.
+    arguments = ("--env", "MountainCar-v0", "--state=-0.5,0", "--horizon", 30, "--route", "hamiltonian")
+    outcome = hrl("solve", *arguments, "--run-dir", tmp_path)
+    assert outcome.code == 1, outcome.err
+    said = " ".join(outcome.out.replace("│", " ").split())
+    assert "LOCAL_OPTIMUM" in said
+    assert "-30.000000 in 30 steps" in said
+    assert "the goal of the relaxation is not reached" in said
+    (folder,) = tmp_path.glob("*/optimum/0-*")
+    assert json.loads((folder / "result.json").read_text())["reached"] is False
+
+
 def test_zeros_have_no_sign(hrl, tmp_path):
     outcome = hrl("solve", "--env", "CartPole-v1", "--horizon", 20, "--run-dir", tmp_path)  # upright, and stays
     assert ": 0.000000; it bounds nothing" in outcome.out

@@ -197,6 +197,7 @@ def _around(problem: ControlProblem, z: Tensor) -> SteadyState:
         SolverError: The model is not concave in the free actions, its value has no limit, or its path runs away.
     """
     n = problem.state_space.shape[0]
+    discount = torch.as_tensor(problem.discount, dtype=torch.float64).item()  # it may wait for a gradient
     costate, variable = z[n : 2 * n], torch.cat([z[:n], z[2 * n :]])
 
     def H(x: Tensor) -> Tensor:
@@ -205,8 +206,8 @@ def _around(problem: ControlProblem, z: Tensor) -> SteadyState:
 
     motion = jacobian(lambda x: problem.dynamics(x[None, :n], x[None, n:], 0)[0], variable).numpy()
     bend, slope = hessian(H, variable).numpy(), jacobian(H, variable)[n:].numpy()
-    reward = float(problem.reward(z[None, :n], z[None, 2 * n :], 0)[0])
-    if problem.discount == 1.0 and abs(reward) > 1e-9:
+    reward = problem.reward(z[None, :n], z[None, 2 * n :], 0)[0].item()
+    if discount == 1.0 and abs(reward) > 1e-9:
         raise UsageError(
             f"Without discount the steady state at {_told(z[:n])} pays {reward:.3g} for ever, which is infinite; "
             "expected a reward of zero there, or a discount below 1. Or give a horizon: its path finds a better place "
@@ -214,9 +215,9 @@ def _around(problem: ControlProblem, z: Tensor) -> SteadyState:
         )
     low, high = _bounds(problem)
     wanted = z[2 * n :].numpy() + slope
-    P, K = _riccati(motion, bend, problem.discount, n, (low < wanted) & (wanted < high))
+    P, K = _riccati(motion, bend, discount, n, (low < wanted) & (wanted < high))
     left = np.linalg.eigvals(motion[:, :n] + motion[:, n:] @ K)
-    if np.abs(left).max() * problem.discount**0.5 >= 1.0:
+    if np.abs(left).max() * discount**0.5 >= 1.0:
         raise SolverError(
             f"From the steady state {_told(z[:n])} the optimal path runs away, by {np.abs(left).max():.3g} a step: "
             "it is no end of a path. Give a horizon."
@@ -225,7 +226,7 @@ def _around(problem: ControlProblem, z: Tensor) -> SteadyState:
         state=z[:n].numpy(),
         action=z[2 * n :].numpy(),
         costate=costate.numpy(),
-        value=0.0 if problem.discount == 1.0 else reward / (1.0 - problem.discount),
+        value=0.0 if discount == 1.0 else reward / (1.0 - discount),
         curvature=P,
         feedback=K,
         multipliers=left,
