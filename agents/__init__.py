@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from hamiltonian_rl.agents.base import Agent
 
 AGENTS: dict[str, tuple[str, str, str]] = {
+    "costate": (
+        "hamiltonian_rl.agents.costate_agent",
+        "CostateAgent",
+        "Plans by costates on the control problem behind the environment: the ceiling",
+    ),
     "dqn": ("hamiltonian_rl.agents.dqn", "DQN", "Deep Q-learning: discrete actions, Box or Discrete observations"),
     "double-q-learning": (
         "hamiltonian_rl.agents.double_q_learning",
@@ -53,6 +58,7 @@ AGENTS: dict[str, tuple[str, str, str]] = {
 _EXPORTS = {
     "Agent": "base",
     "Callback": "callbacks",
+    "CostateAgent": "costate_agent",
     "DQN": "dqn",
     "DoubleQLearning": "double_q_learning",
     "ExpectedSarsa": "expected_sarsa",

@@ -71,10 +71,12 @@ class Evaluator:
         running, lengths = np.zeros(stepper.num_envs), np.zeros(stepper.num_envs, int)
         stepper.reset(seed)
         self.n_cut = 0
+        starting = np.ones(stepper.num_envs, bool)
         while (finished := sum(map(len, returns))) < episodes:
             before_step(finished)
-            actions, _ = agent.predict(stepper.observations, deterministic=True)
+            actions, _ = agent.predict(stepper.observations, episode_start=starting, deterministic=True)
             step = stepper.step(actions)
+            starting = step.over | ~step.valid
             running += step.rewards * step.valid
             lengths += step.valid
             # A native vector need not keep the limit; where there is none, ours is not the environment's end.

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
+from hamiltonian_rl.envs.behind import copies_of
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solvers import policy_iteration, policy_value
 from hamiltonian_rl.tracking.logger import Logger
-
-# What these do leaves observations, actions, rewards and transitions as the table has them. Monitor is SB3's.
-NEUTRAL = {"TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo", "Monitor"}
 
 
 def table_model(env: Any, discount: float, shape: tuple[int, int]) -> MDP:
@@ -35,9 +32,7 @@ def table_model(env: Any, discount: float, shape: tuple[int, int]) -> MDP:
         >>> table_model(gym.make("CliffWalking-v1"), 0.99, (48, 4))
         MDP(48 states, 4 actions, 188 successors, discount 0.99)
     """
-    copies = [env] if isinstance(env, gym.Env) else _copies(env)
-    for copy in copies:
-        _check_unaltered(copy)
+    copies = copies_of(env)
     mdp = MDP.from_gymnasium(copies[0], discount, horizon=None)
     table = copies[0].unwrapped.P  # type: ignore[attr-defined]
     if any(getattr(copy.unwrapped, "P", None) != table for copy in copies[1:]):
@@ -47,26 +42,6 @@ def table_model(env: Any, discount: float, shape: tuple[int, int]) -> MDP:
     if mdp.rewards.shape != shape:
         raise UsageError(f"The table `P` is for {mdp.rewards.shape} states and actions; the spaces have {shape}.")
     return mdp
-
-
-def _copies(env: Any) -> list[gym.Env]:
-    copies = getattr(env, "envs", None)
-    if not copies or getattr(env, "unwrapped", env) is not env:
-        raise UsageError(
-            f"{type(env).__name__} does not show the table `P` of its environments. Give one environment, a "
-            "SyncVectorEnv or a DummyVecEnv, without wrappers around it."
-        )
-    return list(copies)
-
-
-def _check_unaltered(env: gym.Env) -> None:
-    while isinstance(env, gym.Wrapper):
-        if type(env).__name__ not in NEUTRAL:
-            raise UsageError(
-                f"The wrapper {type(env).__name__} may make another problem than the table `P` tells. "
-                "Give the environment without it."
-            )
-        env = env.env
 
 
 class Optimality:

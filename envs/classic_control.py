@@ -56,6 +56,11 @@ class Pendulum(ControlProblem):
         angle, velocity = state.unbind(-1)
         return torch.stack([angle.cos(), angle.sin(), velocity], -1)
 
+    def state_of(self, observation: torch.Tensor) -> torch.Tensor:
+        """The angle within ±π."""
+        cosine, sine, velocity = observation.unbind(-1)
+        return torch.stack([torch.atan2(sine, cosine), velocity], -1)
+
 
 class MountainCar(ControlProblem):
     """MountainCar-v0: state (position, velocity), actions push left, none, right; -1 a step until the flag."""
@@ -154,7 +159,7 @@ class CartPole(ControlProblem):
         """Viability: as far from the limits as can be, at every step."""
         from hamiltonian_rl.envs.relaxed_control import RelaxedCartPole  # which is made of this class
 
-        return Relaxation(RelaxedCartPole(), minimum_time=False, window=50)
+        return Relaxation(RelaxedCartPole(), minimum_time=False, end_is_goal=False, window=50)
 
     def terminated(self, state: torch.Tensor) -> torch.Tensor:
         """Off the track (2.4 m) or beyond 12 degrees."""
@@ -246,6 +251,11 @@ class Acrobot(ControlProblem):
         """(cos θ₁, sin θ₁, cos θ₂, sin θ₂, θ₁', θ₂')."""
         first, second, first_rate, second_rate = state.unbind(-1)
         return torch.stack([first.cos(), first.sin(), second.cos(), second.sin(), first_rate, second_rate], -1)
+
+    def state_of(self, observation: torch.Tensor) -> torch.Tensor:
+        """The angles within ±π."""
+        cosine, sine, second_cosine, second_sine, *rates = observation.unbind(-1)
+        return torch.stack([torch.atan2(sine, cosine), torch.atan2(second_sine, second_cosine), *rates], -1)
 
 
 def acrobot_derivative(state: torch.Tensor, torque: torch.Tensor) -> torch.Tensor:

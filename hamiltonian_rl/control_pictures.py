@@ -45,6 +45,7 @@ def keep_control_optimum(optimum: ControlOptimum, folder: RunFolder) -> list[str
             "return": float(solution.value[0]),
             **({} if solution.grid is None else {"grid_value": float(solution.grid_value[0])}),
             "status": optimum.status.name.lower(),
+            **({} if solution.relaxed is None else {"reached": bool(solution.relaxed.reached[0])}),
             **({} if optimum.replayed is None else {"replayed": optimum.replayed}),
             "seconds": optimum.seconds,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from hamiltonian_rl.solvers.grid_solution import GridSolution
     from hamiltonian_rl.solvers.relaxed_route import RelaxedRoute
 
+REST_DIGITS = 9  # of a steady state: what lies below is what Newton's method left
+
 
 def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     """Return what there is to say of a solution, as the rows of a table."""
@@ -20,9 +23,12 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     problem = solution.problem
     steps = f"{problem.horizon or 'infinitely many'} steps"
     if optimum.horizons is not None:
-        steps += f" (the best of {optimum.horizons[0]} to {optimum.horizons[-1]}, of a path each)"
+        steps += f" (the best of {optimum.horizons[0]} to {optimum.horizons[-1]}, of a path each"
+        at_the_end = problem.horizon == optimum.horizons[-1]
+        steps += "; more than that may return more)" if at_the_end else ")"
     rows = {
-        "From the state": f"{numbers(solution.initial_states[0])}, {steps}, discount {problem.discount:g}",
+        "From the state": named_numbers(solution.initial_states[0], problem.state_names),
+        "For": f"{steps}, discount {problem.discount:g}",
         "Best return found": _best_return(optimum),
     }
     if paths is not None:
@@ -49,7 +55,12 @@ def control_rows(optimum: ControlOptimum) -> dict[str, str]:
     rows["Work"] = f"{optimum.seconds:.1f} seconds"
     if paths is not None:
         rows["Work"] += f", {int(paths.iterations[0])} iterations of the path ({paths.backend})"
-    return {**rows, **({"Left out": solution.left_out} if solution.left_out else {})}
+    left_out = solution.left_out
+    if optimum.route == "hamiltonian":
+        left_out = (
+            "The grid, as asked. Where one can be made its greedy path is often a better start: leave --route out."
+        )
+    return {**rows, **({"Left out": left_out} if left_out else {})}
 
 
 def _best_return(optimum: ControlOptimum) -> str:
@@ -67,16 +78,20 @@ def _path_rows(paths: PathSolution) -> dict[str, str]:
     from hamiltonian_rl.solvers.costate.infinite_horizon import SteadyEnd
 
     certificate, runs, optima = paths.certificate, paths.from_all_starts, paths.optima(0)
-    of = f", the best of {len(runs)} paths" if runs else ""
-    rows = {"By costates": f"{paths.value[0]:z.6f}{of}", "Path": f"{paths.status[0].name}: {paths.status[0].value}"}
-    if len(optima) > 1:
-        rows["Distinct optima, best first"] = ", ".join(
-            f"{value:z.6f} ({runs[start].status[0].name})" for value, start in optima
-        )
+    rows = {"By costates": f"{paths.value[0]:z.6f}", "Path": f"{paths.status[0].name}: {paths.status[0].value}"}
+    best = paths.start[0]  # may be no optimum, and is then not among them
+    others = [
+        f"{value:z.6f}" + ("" if runs[start].status[0].name == "LOCAL_OPTIMUM" else f" ({runs[start].status[0].name})")
+        for value, start in optima
+        if start != best
+    ]
+    if others:
+        rows["Other optima found"] = ", ".join(others)
     if isinstance(paths.problem, SteadyEnd):
         rest = paths.problem.rest
         rows["Steady state"] = (
-            f"{numbers(rest.state)} with the action {numbers(rest.action)} and the costate {numbers(rest.costate)}; "
+            f"{named_numbers(rest.state.round(REST_DIGITS), paths.problem.state_names)}, with the action "
+            f"{numbers(rest.action.round(REST_DIGITS))} and the costate {numbers(rest.costate.round(REST_DIGITS))}; "
             f"the path was followed for {paths.problem.horizon} steps towards it"
         )
     if not np.isfinite(paths.value[0]):
@@ -94,6 +109,8 @@ def _relaxed_rows(relaxed: RelaxedRoute) -> dict[str, str]:
     path = relaxed.paths[0]
     steps, rounding = path.trajectory.actions.shape[1], relaxed.rounding[0]
     rounded = "" if rounding == "none" else f", rounded ({rounding})"
+    if not relaxed.reached[0]:
+        rounded += "; the goal of the relaxation is not reached: it is out of reach, or other starts are needed"
     return {
         "Relaxation": f"{type(path.problem).__name__}, {steps} steps: {path.value[0]:z.6f}; it bounds nothing",
         "Its path": f"{path.status[0].name}: {path.status[0].value} Residual of stationarity {path.residual[0]:.1e}.",
@@ -107,6 +124,23 @@ def _comparison_rows(paths: PathSolution, grid: GridSolution, states: np.ndarray
         "First action: costates | grid": f"{numbers(path.actions[0, 0])} | {numbers(grid.action_at(states)[0])}",
         "First costate | grid's gradient": f"{numbers(costates_of(paths)[0])} | {numbers(grid.gradient_at(states)[0])}",
     }
+
+
+def named_numbers(values: np.ndarray, names: Sequence[str]) -> str:
+    """Return numbers with their names and units, where there are names.
+
+    Example:
+        >>> named_numbers(np.array([3.0, -0.5]), ("angle (rad)", "speed"))
+        'angle 3 rad, speed -0.5'
+        >>> named_numbers(np.array([3.0, -0.5]), ())
+        '(3, -0.5)'
+    """
+    if not names:
+        return numbers(values)
+    parts = [name.rstrip(")").partition(" (") for name in names]
+    return ", ".join(
+        f"{what} {value:z.5g} {unit}".rstrip() for (what, _, unit), value in zip(parts, values, strict=True)
+    )
 
 
 def numbers(values: np.ndarray) -> str:

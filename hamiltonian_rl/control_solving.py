@@ -56,7 +56,12 @@ class ControlOptimum:
 
     @property
     def converged(self) -> bool:
-        """Whether the path is a local optimum, or the grid did what was asked where it was asked alone."""
+        """Whether the path is a local optimum, or the grid did what was asked where it was asked alone.
+
+        Of a relaxation: whether its path, followed in the problem itself, also does what the relaxation is for.
+        """
+        if self.solution.relaxed is not None and not self.solution.relaxed.reached[0]:
+            return False
         return self.status.name in ("LOCAL_OPTIMUM", "CONVERGED", "UNCERTIFIED")
 
 

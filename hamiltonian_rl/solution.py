@@ -27,8 +27,8 @@ class Status(Enum):
         "method."
     )
     UNCERTIFIED = (
-        "Done as was asked, without a certificate: the iterates came to rest or all steps were taken, but an infinite "
-        "bound is none. Compare with more points."
+        "Done as was asked, without a certificate: the iterates came to rest or all steps were taken, but no bound of "
+        "the error is known. Compare with more points."
     )
     UNSETTLED = (
         "The iterates do not come to rest, or lie beyond what rewards can add up to, as can happen where a sweep need "

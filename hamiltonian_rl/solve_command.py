@@ -84,7 +84,8 @@ def solve(
     Exit code:
       0    what was asked for was found: bounds as close as --tol; a path that
            is a local optimum (LOCAL_OPTIMUM), of the relaxation where there is
-           one; with --route bellman, a grid whose sweeps came to rest
+           one, and then also reaches its goal; with --route bellman, a grid
+           whose sweeps came to rest
       1    less than that was found and kept (the table says why), or an error
       2    the call is wrong
       130  Ctrl-C
@@ -132,6 +133,8 @@ def _solve_control(env: str, env_settings: list[str] | None, wanted: dict[str, A
     say(f"The run lies in   {folder.path}")
     for name in pictures:
         say(f"A picture is      {folder.path / name}")
+    say(f"Its arrays are    {folder.path / 'trajectory.npz'}")
+    say(f"What rows mean    docs/control.md; train an agent to compare: hrl train --env {env}")
     if not optimum.converged:
         raise SystemExit(1)
 

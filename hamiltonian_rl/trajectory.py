@@ -5,12 +5,15 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.control_problem import ControlProblem, standing_step
+
+if TYPE_CHECKING:
+    import torch
 
 Policy = Callable[[np.ndarray, int], np.ndarray]
 
@@ -50,12 +53,16 @@ def follow(problem: ControlProblem, states: np.ndarray, actions: np.ndarray) -> 
 
     along, taken = torch.as_tensor(states), torch.as_tensor(actions)
     with torch.no_grad():
-        paid = [standing_step(problem, along[:, k], taken[:, k], k)[1].numpy() for k in range(taken.shape[1])]
-        last = problem.terminal_reward(along[:, -1]).numpy()
-    rewards = np.stack(paid, 1) if paid else np.zeros((len(states), 0))
+        paid = [standing_step(problem, along[:, k], taken[:, k], k)[1] for k in range(taken.shape[1])]
+        return _summed(problem, paid, along[:, -1])
+
+
+def _summed(problem: ControlProblem, paid: list[torch.Tensor], last: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return rewards ``(B, N)``, of N steps' ``(B,)``, and values ``(B,)`` with what the last state is worth."""
+    rewards = np.stack([reward.numpy() for reward in paid], 1) if paid else np.zeros((len(last), 0))
     weights = float(problem.discount) ** np.arange(len(paid) + 1.0)
     # Not a matrix product, whose rounding would depend on the other paths.
-    return rewards, (rewards * weights[:-1]).sum(1) + weights[-1] * last
+    return rewards, (rewards * weights[:-1]).sum(1) + weights[-1] * problem.terminal_reward(last).numpy()
 
 
 def rollout(
@@ -88,7 +95,7 @@ def rollout(
     state, count = torch.tensor(first), len(first)
     choose = actions if callable(actions) else _in_order(actions, count, shape)
     length = _length(problem, actions, horizon)
-    states, taken = [state], []
+    states, taken, paid = [state], [], []
     with torch.no_grad():
         for step in range(length):
             chosen = as_numbers("The policy's actions", choose(state.numpy().copy(), step))
@@ -97,12 +104,12 @@ def rollout(
                     f"The policy's actions of step {step} have shape {chosen.shape}; expected {(count, *shape)}."
                 )
             action = torch.tensor(chosen)
-            state = standing_step(problem, state, action, step)[0]
+            state, reward = standing_step(problem, state, action, step)
             states.append(state)
             taken.append(action)
-    along = torch.stack(states, 1).numpy()
-    followed = torch.stack(taken, 1).numpy() if taken else np.zeros((count, 0, *shape))
-    return Trajectory(along, followed, *follow(problem, along, followed))
+            paid.append(reward)
+        followed = torch.stack(taken, 1).numpy() if taken else np.zeros((count, 0, *shape))
+        return Trajectory(torch.stack(states, 1).numpy(), followed, *_summed(problem, paid, state))
 
 
 def as_numbers(name: str, values: Any) -> np.ndarray:

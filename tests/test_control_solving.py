@@ -37,7 +37,7 @@ def test_a_problem_without_horizon_is_solved_for_ever(hrl, tmp_path):
     assert "-20.784185" in said  # A + B ln k at k = 0.1
     assert "infinitely many steps" in said
     assert "Steady state" in said
-    assert "(0.18703)" in said  # (αβ)^(1 / (1 - α))
+    assert "capital 0.18703" in said  # (αβ)^(1 / (1 - α))
     (folder,) = tmp_path.glob("*/optimum/0-*")
     assert 'horizon = "none"' in (folder / "config.toml").read_text()
     assert json.loads((folder / "result.json").read_text())["return"] == pytest.approx(-20.784185220929, abs=1e-9)
@@ -46,7 +46,8 @@ def test_a_problem_without_horizon_is_solved_for_ever(hrl, tmp_path):
 def test_a_phase_plane_is_drawn_over_the_grid_of_two_coordinates(hrl, tmp_path):
     arguments = ("--state", "1.0,0.5", "--horizon", 20, "--points", 21)
     outcome = hrl("solve", "--env", "Pendulum-v1", *arguments, "--run-dir", tmp_path)
-    assert "(1, 0.5), 20 steps" in outcome.out
+    assert "angle 1 rad, angular velocity 0.5 rad/s" in outcome.out
+    assert "20 steps, discount 1" in outcome.out
     (folder,) = tmp_path.glob("*/optimum/0-*")
     assert (folder / "phase.png").read_bytes()[:4] == PNG
 
@@ -111,7 +112,9 @@ def test_a_path_that_is_no_local_optimum_exits_with_1_and_the_advice_names_optio
     assert outcome.code == 1
     assert "STAGNATED" in said
     assert "Raise --tol above the residual of stationarity, or try other starts (in Python" in said
-    assert next(tmp_path.glob("*/optimum/*/trajectory.npz"))  # kept all the same
+    assert "its greedy path is often a better start: leave --route out." in said
+    kept = next(tmp_path.glob("*/optimum/*/trajectory.npz"))  # kept all the same, and named
+    assert f"Its arrays are    {kept}\n" in outcome.out
 
 
 def test_a_relaxed_path_exits_by_the_same_rule(hrl, tmp_path):
@@ -120,6 +123,20 @@ def test_a_relaxed_path_exits_by_the_same_rule(hrl, tmp_path):
     beyond_rounding = hrl("solve", *leaning, "--tol", "1e-300", "--run-dir", tmp_path)
     assert beyond_rounding.code == 1
     assert "LOCAL_OPTIMUM" not in beyond_rounding.out
+
+
+def test_a_goal_out_of_reach_exits_with_1_though_the_path_towards_it_is_optimal(hrl, tmp_path):
+    # By energy: pushes of 0.001 from rest do at most 0.001 · 0.0005 · 30² = 0.00045 of work in 30 steps, and the flag
+    # lies 0.0025 / 3 · (sin 1.5 + 1) = 0.00166 above the valley.
+    arguments = ("--env", "MountainCar-v0", "--state=-0.5,0", "--horizon", 30, "--route", "hamiltonian")
+    outcome = hrl("solve", *arguments, "--run-dir", tmp_path)
+    assert outcome.code == 1, outcome.err
+    said = " ".join(outcome.out.replace("│", " ").split())
+    assert "LOCAL_OPTIMUM" in said
+    assert "-30.000000 in 30 steps" in said
+    assert "the goal of the relaxation is not reached" in said
+    (folder,) = tmp_path.glob("*/optimum/0-*")
+    assert json.loads((folder / "result.json").read_text())["reached"] is False
 
 
 def test_zeros_have_no_sign(hrl, tmp_path):
@@ -150,10 +167,10 @@ def test_ctrl_c_while_the_grid_is_solved_stops_and_leaves_nothing(hrl, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-def test_all_distinct_optima_are_printed_and_kept_best_first(hrl, tmp_path):
+def test_other_optima_are_printed_and_all_are_kept_best_first(hrl, tmp_path):
     outcome = hrl("solve", *PENDULUM, "--horizon", 60, "--points", 21, "--run-dir", tmp_path)
     assert outcome.code == 0
-    assert "Distinct optima, best first" in outcome.out
+    assert "Other optima found" in outcome.out
     (file,) = tmp_path.glob("*/optimum/*/trajectory.npz")
     with np.load(file) as kept:
         values, states, actions = (kept[f"optima_{name}"] for name in ("value", "states", "actions"))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import gymnasium as gym
 import numpy as np
 
+from hamiltonian_rl.errors import UsageError
+
 if TYPE_CHECKING:
     import torch
 
@@ -87,12 +89,20 @@ class ControlProblem(ABC):
         """Draw n first states, shape ``(n, state size)``.
 
         Uniform within ``spread`` of ``start``; in the state space where there is no ``start``.
+
+        Raises:
+            UsageError: ``start`` or ``spread`` is of another length than the state.
         """
+        low, high = self.state_space.low, self.state_space.high
         if len(self.start):
             center = np.asarray(self.start, float)
             spread = np.asarray(self.spread, float) if len(self.spread) else np.zeros_like(center)
+            if not center.shape == spread.shape == low.shape:
+                raise UsageError(
+                    f"start = {self.start} and spread = {self.spread}; expected {low.size} numbers each, one a "
+                    "coordinate of the state, or no spread."
+                )
             return center + spread * generator.uniform(-1.0, 1.0, (n, *center.shape))
-        low, high = self.state_space.low, self.state_space.high
         return generator.uniform(low, high, (n, *low.shape))
 
     def relaxed(self) -> Relaxation | None:
@@ -102,6 +112,16 @@ class ControlProblem(ABC):
     def observation(self, state: torch.Tensor) -> torch.Tensor:
         """Return what an agent sees of the state; all of it unless said."""
         return state
+
+    def state_of(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return the state that an observation shows, the inverse of `observation`; to be said where that is.
+
+        Raises:
+            NotImplementedError: What agents see is not all of the state, and the problem says no inverse.
+        """
+        if type(self).observation is not ControlProblem.observation:
+            raise NotImplementedError
+        return observation
 
 
 def can_end(problem: ControlProblem) -> bool:

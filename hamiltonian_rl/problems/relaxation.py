@@ -16,9 +16,12 @@ class Relaxation:
             before its horizon.
         minimum_time: Whether the least horizon is wanted after which the episode of the problem itself is over;
             otherwise all of the horizon is.
+        end_is_goal: Whether the end of the episode is what is sought; otherwise it is what is to be kept away from
+            for all of the horizon (viability).
         window: Steps that are optimised at once to have a first path (`receding_horizon`); 0 for an energy pump.
     """
 
     problem: ControlProblem
     minimum_time: bool
+    end_is_goal: bool = True
     window: int = 0

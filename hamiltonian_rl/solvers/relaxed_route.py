@@ -20,6 +20,7 @@ import numpy as np
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.problems.outcomes import over
 from hamiltonian_rl.solvers.costate import PathSolution, solve_costate
 from hamiltonian_rl.solvers.costate.arguments import Start
 from hamiltonian_rl.solvers.costate.following import along_paths
@@ -42,6 +43,8 @@ class RelaxedRoute:
         rounding: How each was rounded: "nearest", "sum-up", or "none" where actions are continuous.
         followed: The policies' paths in the problem itself; their value is a lower bound on V*.
         lengths: Steps after which these episodes are over, at the most the horizon, ``(B,)``.
+        reached: Whether these episodes do what the relaxation is for, ``(B,)``: come to the end that is the goal, or
+            last to the horizon. A relaxed path may be optimal and do neither: what is nearest may not be near enough.
     """
 
     problem: ControlProblem
@@ -50,6 +53,7 @@ class RelaxedRoute:
     rounding: list[str]
     followed: Trajectory
     lengths: np.ndarray
+    reached: np.ndarray
 
 
 def solve_relaxed(
@@ -101,7 +105,9 @@ def solve_relaxed(
     paths, policies, rounding, followed = (list(part) for part in zip(*found, strict=True))
     parts = {name: np.concatenate([getattr(x, name) for x in followed]) for name in _PARTS}
     lengths = np.array([_arrival(problem, states) for states in parts["states"]])
-    return RelaxedRoute(relaxed, paths, policies, rounding, Trajectory(**parts), lengths)
+    ended = over(problem, parts["states"])
+    reached = np.asarray(ended.any(1) if relaxation.end_is_goal else lengths == problem.horizon)
+    return RelaxedRoute(relaxed, paths, policies, rounding, Trajectory(**parts), lengths, reached)
 
 
 _Found = tuple[PathSolution, Policy, str, Trajectory]
@@ -152,7 +158,8 @@ def _least_time(
         return solve_costate(shorter, state, starts=[*starts, *warm], tol=tol)
 
     best = solve(steps, [])
-    stride = max(1, steps // 4)
+    # Where the end is out of reach in all of the horizon it is out of reach in less.
+    stride = max(1, steps // 4) if steps < longest or over(problem, best.trajectory.states).any() else 0
     while stride:
         shorter = solve(steps - stride, [best]) if steps > stride else None
         if (
@@ -181,10 +188,7 @@ def _cut(actions: np.ndarray, count: int) -> list[np.ndarray]:
 
 def _arrival(problem: ControlProblem, states: np.ndarray) -> int:
     """Return after how many steps the episode is over; the horizon where it is not."""
-    import torch  # takes seconds to load
-
-    with torch.no_grad():
-        ended = problem.terminated(torch.as_tensor(states)).numpy()
+    ended = over(problem, states)
     return int(np.argmax(ended)) if ended.any() else int(problem.horizon or 0)
 
 

@@ -7,6 +7,7 @@ then performed on arrays of `Expression`, where reshaping and indexing are NumPy
 from __future__ import annotations
 
 import operator
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from hamiltonian_rl.tracing.operations import ARRAYS, ELEMENTWISE
 
 _IGNORED_OPTIONS = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking"}
 _NEW = {"zeros", "ones", "full", "scalar_tensor", "arange", "eye"}
+MOST_OF_AN_ERROR = 240  # characters of another's message, of which torch's run to pages
 
 
 class UntracedOperation(HamiltonianRLError):
@@ -51,7 +53,10 @@ def trace(function: Callable[..., Any], graph: Graph, blocks: Sequence[tuple[str
             returned = function(*examples)
             recorded = make_fx(lambda *arguments: function(*arguments))(*examples)
     except Exception as error:  # whatever a user's function may raise on symbols
-        raise UntracedOperation(f"The function cannot be traced: {type(error).__name__}.") from error
+        why = textwrap.shorten(f"{type(error).__name__}: {error}", MOST_OF_AN_ERROR, placeholder=" and so on").rstrip(
+            "."
+        )
+        raise UntracedOperation(f"The function cannot be traced: {why}.") from error
     if not all(isinstance(x, torch.Tensor) for x in (returned if isinstance(returned, tuple | list) else [returned])):
         raise UntracedOperation(f"The function returns {type(returned).__name__}, where a tensor is expected.")
     results = [

@@ -120,8 +120,9 @@ def trajectory_picture(left: list[Panel], right: list[Panel], title: str) -> Fig
     for column, panels in zip(all_axes.T, (left, right), strict=True):
         for axes, panel in zip(column, panels, strict=False):
             for name, values in panel.lines.items():
+                shown = np.append(values, values[-1:]) if panel.held else values  # the last one is held for a step too
                 drawstyle = "steps-post" if panel.held else "default"
-                (drawn[name],) = axes.plot(values, drawstyle=drawstyle, **styles[name])
+                (drawn[name],) = axes.plot(shown, drawstyle=drawstyle, **styles[name])
             low, high = axes.get_ylim()
             least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
             if high - low < least:
@@ -161,7 +162,8 @@ def phase_picture(
         axes.plot(*path.T, label=name, linewidth=1.5, path_effects=edge, **style)
     name, first = next(iter(paths.items()))
     for what, place, marker in (("start", first[:1], "o"), ("end", first[-1:], "s")):
-        axes.plot(*place.T, marker, color=COLORS[5], markeredgecolor="black", label=f"{what} of the {name}")
+        (drawn,) = axes.plot(*place.T, marker, label=f"{what} of the {name}", color=COLORS[5], markeredgecolor="black")
+        drawn.set(clip_on=False, zorder=3)  # whole at the border
     limits = {f"{side}lim": axis[[0, -1]] for side, axis in zip("xy", axes_values, strict=True)}
     axes.set(xlabel=names[0], ylabel=names[1], title=title, **limits)
     figure.legend(loc="outside lower center", ncols=2, facecolor="0.6")

@@ -366,3 +366,12 @@ def test_training_on_one_of_our_environments_runs_and_lists_it(hrl, tmp_path):
     assert done.code == 0, done.err
     assert "sb3:sac" in done.out
     assert "hrl/DoubleIntegrator-v0" in hrl("list", "envs").out
+
+
+@pytest.mark.parametrize("wrong", [{"start": (0.0, 1.0)}, {"spread": (1.0, 1.0)}, {"start": (0.0, 1.0), "spread": ()}])
+def test_a_start_of_another_length_than_the_state_is_refused(wrong):
+    problem = Countdown()
+    for name, value in wrong.items():
+        setattr(problem, name, value)
+    with pytest.raises(UsageError, match=r"start = .* expected 1 numbers each, one a coordinate of the state"):
+        ControlEnv(problem).reset(seed=0)

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+import hamiltonian_rl
 from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.principles.bellman import bellman_residual
 from hamiltonian_rl.problems import MDP, Grid
@@ -244,6 +245,11 @@ def test_bad_number_of_iterations_is_named(method, count):
 def test_what_is_no_mdp_is_named(method, other):
     with pytest.raises(UsageError, match=r"is of class \w+; expected an MDP\. Make one: MDP\.from_arrays"):
         solve(other, method=method)
+
+
+def test_a_control_problem_is_sent_to_both_routes():
+    with pytest.raises(UsageError, match=r"expected an MDP\..*solve_control"):
+        solve(hamiltonian_rl.problem("Pendulum-v1"))
 
 
 @pytest.mark.parametrize("method", sorted(set(DISCOUNTED) - {"costate-sweep"}))

@@ -277,3 +277,10 @@ def test_writing_into_a_copy_is_traced_as_torch_does_it_or_refused() -> None:
     except UntracedOperation:
         return
     assert evaluate(list(outputs), {("x", 0): 1.0, ("x", 1): 3.0}) == [6.0, 3.0]
+
+
+def test_a_branch_on_a_value_is_refused_in_a_sentence_that_says_why() -> None:
+    with pytest.raises(UntracedOperation, match=r"data-dependent control flow") as refused:
+        trace(lambda x: x if x.sum() > 1.0 else -x, Graph(), [("x", 2)])
+    assert len(str(refused.value)) < 300
+    assert "\n" not in str(refused.value)

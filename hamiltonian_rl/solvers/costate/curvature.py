@@ -15,6 +15,7 @@ LINEAR = 0.2  # least part of tol at which an ascent that is only linear (`_susp
 BENT = 100.0  # third derivatives up to this are suspected
 ROUNDING = 1e-16  # below which a residual is not seen
 MORE_PASSES = 4  # two or three steps after those that find the path again
+BESIDE, RISE = 1e-5, 1e-9  # how far beside a path; of its value, above what rounding and flat maxima do
 SETTLED = 0.4  # what must be left of the curvature; of a degenerate maximum two steps leave a quarter at the most
 
 
@@ -41,7 +42,29 @@ def judged_curvature(result: Any, batch: Any, settings: Settings, solve_phase: A
         further = solve_phase("box", part, replace(settings, tol=1e-300, max_iterations=MORE_PASSES))
         fading = ~(smallest_curvature(further) >= SETTLED * curvature[suspects])
         curvature[suspects[fading]] = 0.0
+    unmoved = np.flatnonzero((result.code == lanes.DONE) & (result.residual == 0.0) & (curvature > 0.0))
+    if len(unmoved):
+        curvature[unmoved[_rises(result, batch, settings, solve_phase, unmoved)]] = 0.0
     return curvature
+
+
+def _rises(result: Any, batch: Any, settings: Settings, solve_phase: Any, which: np.ndarray) -> np.ndarray:
+    """Return whether the value is higher a little beside some paths, in a direction drawn once, or against it.
+
+    At a kink from which the return rises to both sides (``|a|`` at 0) torch's slope is zero, and so is the residual:
+    exactly, as hardly elsewhere.
+    """
+    space = solve_phase.problem.action_space
+    away = BESIDE * np.random.default_rng(0).choice([-1.0, 1.0], result.actions.shape[1:])
+    part = lanes.Batch(*(x[which] for x in batch))
+    part = part._replace(path=np.full_like(result.states[which], np.nan))  # followed anew
+
+    def value(step: Any) -> np.ndarray:
+        there = part._replace(guess=np.clip(result.actions[which] + step, space.low, space.high))
+        return np.asarray(solve_phase("box", there, replace(settings, max_iterations=1)).value)  # before any step
+
+    here = value(0.0)
+    return np.asarray(np.maximum(value(away), value(-away)) > here + RISE * (1.0 + np.abs(here)))
 
 
 def _suspects(curvature: np.ndarray, residual: np.ndarray, tol: float) -> np.ndarray:

@@ -23,6 +23,11 @@ from hamiltonian_rl.solvers.costate.reached import check_reached, tensors_of
 
 Tensor = torch.Tensor
 
+ENDLESS = (
+    "The horizon is infinite: what its end is worth depends on the parameters too, in a way that is not "
+    "differentiated. Solve a long finite one: horizon=N."
+)
+
 
 def value_gradient(solution: PathSolution, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return ``∂V/∂p`` of each path with respect to attributes of its problem, by the envelope theorem.
@@ -58,10 +63,7 @@ def value_gradient(solution: PathSolution, names: Sequence[str]) -> dict[str, np
     """
     problem = copy.copy(solution.problem)
     if isinstance(problem, SteadyEnd):
-        raise UsageError(
-            "The horizon is infinite: what its end is worth depends on the parameters too, in a way that is not "
-            "differentiated. Solve a long finite one: horizon=N."
-        )
+        raise UsageError(ENDLESS)
     count = len(solution.value)
     parameters = {name: _numbers(problem, name).expand(count, *np.shape(getattr(problem, name))) for name in names}
 
@@ -117,7 +119,8 @@ def differentiable(solution: PathSolution, initial_states: Tensor | None = None)
     Raises:
         SolverError: A path is no strict local optimum, or a constraint holds without pressing: there the optimum
             has a kink, or several branches, and no derivative.
-        UsageError: The initial states are others, or an attribute that requires a gradient is not used.
+        UsageError: The initial states are others, an attribute that requires a gradient is not used, or the horizon is
+            infinite and anything but the initial states requires a gradient.
 
     Example:
         Inverse optimal control: which penalty on actions explains an observed path? (Machine code would have to be
@@ -140,6 +143,8 @@ def differentiable(solution: PathSolution, initial_states: Tensor | None = None)
     """
     solution.unwrap()
     states, actions, costates, multipliers, end_multipliers = _tensors(solution)
+    if isinstance(solution.problem, SteadyEnd):
+        _check_parameterless(solution.problem, lagrangian(solution.problem, *_tensors(solution)))
     start = _same_start(states[:, 0] if initial_states is None else initial_states, states[:, 0])
     path = LinearizedPath(solution.problem, states, actions, costates, multipliers, end_multipliers)
     if path.undecided.any():
@@ -209,6 +214,12 @@ class _Once(torch.autograd.Function):
 def _once(tensor: Tensor) -> Tensor:
     apply: Any = _Once.apply  # untyped in torch
     return cast(Tensor, apply(tensor))
+
+
+def _check_parameterless(ending: SteadyEnd, value: Tensor) -> None:
+    """Refuse an infinite horizon's derivatives with respect to anything but the state where it begins."""
+    if value.requires_grad or tensors_of(ending.problem):
+        raise UsageError(ENDLESS)
 
 
 def _same_start(given: Any, expected: Tensor) -> Tensor:

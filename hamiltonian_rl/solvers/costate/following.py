@@ -28,7 +28,7 @@ def along(
             return (
                 np.broadcast_to(actions[:, -1], (len(now), *actions.shape[2:])) if after is None else after(now, step)
             )
-        away = _apart(problem, now, states[:, step])
+        away = apart(problem, now, states[:, step])
         return np.asarray(np.clip(actions[:, step] + np.einsum("bmn,bn->bm", feedback[:, step], away), low, high))
 
     return follow
@@ -40,8 +40,8 @@ def along_paths(paths: PathSolution, after: Policy | None = None) -> Policy:
     return along(paths.problem, path.states, path.actions, paths.feedback, after)
 
 
-def _apart(problem: ControlProblem, states: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return ``states - others``, along periodic coordinates by the shorter way round."""
+def apart(problem: ControlProblem, states: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return ``states - others``, ``(B, n)``, along periodic coordinates by the shorter way round."""
     away, space = states - others, problem.state_space
     for i, wraps in enumerate(problem.periodic):
         if wraps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -22,7 +23,8 @@ class PathStatus(Enum):
     LOCAL_OPTIMUM = "The first-order conditions hold and the curvature is that of a strict local maximum."
     STATIONARY = (
         "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, a flat "
-        "direction, or an action at its bound that does not lean on it. Try other starts."
+        "direction, or an action at its bound that nothing presses there, which may be an optimum all the same. Try "
+        "other starts."
     )
     STAGNATED = (
         "No step raises the return any more, and the first-order conditions do not hold to tol: a kink, such as a "
@@ -83,6 +85,12 @@ class PathSolution:
     backend: str
     start: np.ndarray
     from_all_starts: list[PathSolution] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Return how many paths there are of what problem, how they ended, and their values: not the arrays."""
+        ends = ", ".join(f"{count} {name}" for name, count in Counter(s.name for s in self.status).most_common())
+        value = np.array2string(self.value, precision=6, threshold=6, edgeitems=2)
+        return f"PathSolution of {type(self.problem).__name__}: {ends}; value {value}"
 
     @property
     def value(self) -> np.ndarray:

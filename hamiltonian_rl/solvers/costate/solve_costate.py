@@ -64,13 +64,11 @@ def solve_costate(
     Args:
         problem: With a Box of actions.
         initial_states: ``(B, n)``, or ``(n,)`` for one.
-        horizon: Number of steps N; the problem's own when None. ``math.inf``, which is also what a problem without
-            horizon has of its own: the infinite horizon, by a steady state (`infinite_horizon`). Starts are then
-            policies, and the terminal reward counts for nothing.
+        horizon: Number of steps N; the problem's own when None. ``math.inf``, as of a problem without horizon: for
+            ever, by a steady state (`infinite_horizon`); starts are then policies, and there is no terminal reward.
         initial_actions: ``(N, m)``, ``(B, N, m)``, a policy to follow, or a `Guess` of states that need not fit
             their actions (multiple shooting); zero (within the bounds) when None. Where every action is bounded on
-            both sides, what is found is mirrored, delayed and solved once more, twice more where that ends in another
-            and worse optimum (`mirrored_starts`), and the best path is returned.
+            both sides, what is found is mirrored and solved again, up to three times (`mirrored_starts`).
         starts: Any number of such instead, and nothing else; every state is solved from each, and the best path is
             returned. ``starts=[actions]`` solves once.
         tol: Largest stationarity residual ``|clip(a + ∂H/∂a) - a|``, and violation of the constraints.
@@ -100,9 +98,8 @@ def solve_costate(
     if is_endless(problem, horizon):
         if isinstance(backend, Phase):
             raise UsageError("backend was prepared for finite horizons, and this one is infinite; give horizon=N.")
-        options = {"tol": tol, "max_iterations": max_iterations, "backend": backend}
-        options |= {"threads": threads, "device": device}
-        return _solve_endless(problem, initial_states, firsts, barrier, options)
+        options = {"max_iterations": max_iterations, "backend": backend, "threads": threads, "device": device}
+        return _solve_endless(problem, initial_states, firsts, barrier, {"tol": tol, **options})
     problem, states = checked_states(problem, initial_states, horizon)
     if not isinstance(problem.action_space, gym.spaces.Box):
         raise UsageError(
@@ -111,8 +108,8 @@ def solve_costate(
         )
     settings = checked_settings(tol, max_iterations, threads)
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
-    guesses = [first_path(problem, states, start) for start in firsts]
-    runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in guesses]
+    paths = (first_path(problem, states, start) for start in firsts)
+    runs = [_solve(problem, states, path, settings, solve_phase, barrier) for path in paths]
     if starts is None and barrier and bounded_on_both_sides(problem):
         high = replace(settings, first_barrier=HIGH_BARRIER)
 

@@ -166,9 +166,14 @@ def _newton(problem: ControlProblem, state: Tensor, action: Tensor, tol: float) 
             break
         z = trial
     raise SolverError(
-        f"No steady state was found: Newton's method ends at the state {z[:n].tolist()}, where the conditions are "
+        f"No steady state was found: Newton's method ends at the state {_told(z[:n])}, where the conditions are "
         f"missed by {float(off.abs().max()):.2g}. Give another guess or a horizon: there may be none."
     )
+
+
+def _told(state: Tensor) -> list[float]:
+    """Return a state as a sentence tells it, without what rounding left beside zero."""
+    return list((state.round(decimals=6) + 0.0).tolist())
 
 
 def _check_isolated(state: Tensor, slopes: Tensor) -> None:
@@ -176,7 +181,7 @@ def _check_isolated(state: Tensor, slopes: Tensor) -> None:
     sizes = torch.linalg.svdvals(slopes)
     if bool(sizes[-1] <= 1e-10 * sizes[0]):
         raise SolverError(
-            f"The steady state {state.tolist()} is one of a continuum: some state or costate stays whatever it is. "
+            f"The steady state {_told(state)} is one of a continuum: some state or costate stays whatever it is. "
             "Give a horizon; or make what is constant a parameter of the problem."
         )
 
@@ -192,6 +197,7 @@ def _around(problem: ControlProblem, z: Tensor) -> SteadyState:
         SolverError: The model is not concave in the free actions, its value has no limit, or its path runs away.
     """
     n = problem.state_space.shape[0]
+    discount = torch.as_tensor(problem.discount, dtype=torch.float64).item()  # it may wait for a gradient
     costate, variable = z[n : 2 * n], torch.cat([z[:n], z[2 * n :]])
 
     def H(x: Tensor) -> Tensor:
@@ -200,26 +206,27 @@ def _around(problem: ControlProblem, z: Tensor) -> SteadyState:
 
     motion = jacobian(lambda x: problem.dynamics(x[None, :n], x[None, n:], 0)[0], variable).numpy()
     bend, slope = hessian(H, variable).numpy(), jacobian(H, variable)[n:].numpy()
-    reward = float(problem.reward(z[None, :n], z[None, 2 * n :], 0)[0])
-    if problem.discount == 1.0 and abs(reward) > 1e-9:
+    reward = problem.reward(z[None, :n], z[None, 2 * n :], 0)[0].item()
+    if discount == 1.0 and abs(reward) > 1e-9:
         raise UsageError(
-            f"Without discount the steady state at {z[:n].tolist()} pays {reward:.3g} for ever, which is infinite; "
-            "expected a reward of zero there, or a discount below 1. Or give a horizon."
+            f"Without discount the steady state at {_told(z[:n])} pays {reward:.3g} for ever, which is infinite; "
+            "expected a reward of zero there, or a discount below 1. Or give a horizon: its path finds a better place "
+            "to rest, where there is one."
         )
     low, high = _bounds(problem)
     wanted = z[2 * n :].numpy() + slope
-    P, K = _riccati(motion, bend, problem.discount, n, (low < wanted) & (wanted < high))
+    P, K = _riccati(motion, bend, discount, n, (low < wanted) & (wanted < high))
     left = np.linalg.eigvals(motion[:, :n] + motion[:, n:] @ K)
-    if np.abs(left).max() * problem.discount**0.5 >= 1.0:
+    if np.abs(left).max() * discount**0.5 >= 1.0:
         raise SolverError(
-            f"From the steady state {z[:n].tolist()} the optimal path runs away, by {np.abs(left).max():.3g} a step: "
+            f"From the steady state {_told(z[:n])} the optimal path runs away, by {np.abs(left).max():.3g} a step: "
             "it is no end of a path. Give a horizon."
         )
     return SteadyState(
         state=z[:n].numpy(),
         action=z[2 * n :].numpy(),
         costate=costate.numpy(),
-        value=0.0 if problem.discount == 1.0 else reward / (1.0 - problem.discount),
+        value=0.0 if discount == 1.0 else reward / (1.0 - discount),
         curvature=P,
         feedback=K,
         multipliers=left,

@@ -356,6 +356,26 @@ def test_the_derivative_of_an_infinite_horizon_is_refused() -> None:
         value_gradient(solve_costate(growth, np.array([0.1])), ["discount"])
 
 
+@pytest.mark.parametrize("name", ["discount", "alpha", "unread"])
+def test_no_parameter_of_an_infinite_horizon_waits_for_a_gradient_in_vain(name: str) -> None:
+    growth = problem("hrl/BrockMirman-v0")
+    number = torch.tensor({"discount": 0.95, "alpha": 0.36, "unread": 1.0}[name], dtype=torch.float64)
+    setattr(growth, name, number.requires_grad_())
+    solution = solve_costate(growth, np.array([0.1]), backend="torch")
+    assert solution.value[0] == pytest.approx(-20.784185220929, rel=1e-8)  # its closed form, to tol
+    with pytest.raises(UsageError, match="horizon is infinite"):
+        differentiable(solution)
+
+
+def test_the_slope_of_an_infinite_horizon_in_its_first_state_is_the_closed_form() -> None:
+    first = torch.tensor([[0.1]], dtype=torch.float64, requires_grad=True)
+    path = differentiable(solve_costate(problem("hrl/BrockMirman-v0"), first.detach().numpy()), first)
+    path.value.sum().backward()
+    slope = 0.36 / (1.0 - 0.36 * 0.95) / 0.1  # of V = A + B ln k: B / k
+    assert first.grad is not None
+    assert first.grad.item() == pytest.approx(slope, rel=1e-8)  # the path is optimal to 1e-8
+
+
 def test_other_initial_states_are_refused() -> None:
     solution = _solved(Pushed(), [[0.5]])
     for other in (torch.tensor([[0.4]]).double(), torch.zeros(2, 1).double()):

@@ -221,3 +221,8 @@ def test_each_path_of_a_batch_comes_to_its_own_steady_state(backend: str, made: 
     assert sorted(float(rest.state[0].round(9)) for rest in found.problem.rests) == [-1.0, 1.0]
     alone = solve_costate(two, states[1], backend=backend)
     assert found.value[1] == pytest.approx(alone.value[0], abs=1e-9)
+
+
+def test_a_steady_state_that_pays_is_told_without_what_rounding_leaves() -> None:
+    with pytest.raises(UsageError, match=r"steady state at \[0\.0, 0\.0, 3\.141593, 0\.0\] pays -0\.08 for ever"):
+        solve_costate(problem("hrl/CartPoleSwingUp-v0"), np.array([0.0, 0.0, np.pi, 0.0]), horizon=math.inf)

@@ -316,6 +316,21 @@ def test_a_slope_that_is_not_defined_at_the_start_is_never_an_optimum(backend: s
     assert elsewhere.status[0] is not PathStatus.LOCAL_OPTIMUM
 
 
+@pytest.mark.parametrize("name", ["abs", "root", "maximum", "distance"])
+def test_a_start_at_a_kink_that_rises_to_both_sides_is_no_optimum(name: str, backend: str, made: Made) -> None:
+    # A push of 0.1 at the first step returns 0.4 and more, staying returns 0; torch's slope of |s| at 0 is 0.
+    kinks = {
+        "abs": lambda s: s.abs(),
+        "root": lambda s: s.abs().sqrt(),
+        "maximum": lambda s: torch.maximum(s, -s),
+        "distance": lambda s: (s**2).sqrt(),
+    }
+    kink = kinks[name]
+    steep = made(lambda s, a, k: s + a, lambda s, a, k: kink(s)[..., 0] - a[..., 0] ** 2, horizon=5, low=-1.0, high=1.0)
+    solution = solve_costate(steep, np.array([0.0]), backend=backend)
+    assert solution.value[0] > 0.3 or solution.status[0] is not PathStatus.LOCAL_OPTIMUM
+
+
 def test_an_end_out_of_reach_is_infeasible_by_what_is_missing(backend: str, made: Made) -> None:
     far = made(
         lambda s, a, k: s + a,
@@ -374,3 +389,11 @@ def test_a_path_of_no_steps_is_its_end(backend: str, made: Made) -> None:
     assert solution.certificate.costate.max() == 0.0
     missed = made(lambda s, a, k: s + a, _nothing, terminal_constraints=lambda s: s)
     assert solve_costate(missed, np.array([2.0]), horizon=0, backend=backend).status == [PathStatus.INFEASIBLE]
+
+
+def test_a_solution_of_many_paths_is_shown_in_a_line_that_counts_how_they_ended(backend: str, made: Made) -> None:
+    wells = made(lambda s, a, k: s + a, lambda s, a, k: -(a[..., 0] ** 2), end=lambda s: -(s[..., 0] ** 2), horizon=3)
+    shown = repr(solve_costate(wells, np.linspace(-1.0, 1.0, 64)[:, None], backend=backend))
+    assert "64 LOCAL_OPTIMUM; value [-0.25 " in shown  # -s^2 / (N + 1)
+    assert "\n" not in shown
+    assert len(shown) < 160

@@ -1,0 +1,100 @@
+"""What is behind an environment: the environment itself without its wrappers, and its control problem."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
+from hamiltonian_rl.envs.problems import problem
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems import ControlProblem
+
+# What these do leaves observations, actions, rewards and transitions as the environment has them. Monitor is SB3's.
+NEUTRAL = {"TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo", "Monitor"}
+_OTHERS = {
+    "render_mode",
+    "max_episode_steps",
+    "num_envs",
+    "vectorization_mode",
+    "problem",
+    "penalty",
+    "action_limit",
+}
+
+
+def copies_of(env: Any) -> list[gym.Env]:
+    """Return the environment, or those of a vector, each with wrappers alone that alter nothing.
+
+    Raises:
+        UsageError: A wrapper may make another problem, or a vector does not show its environments.
+    """
+    copies = [env] if isinstance(env, gym.Env) else getattr(env, "envs", None)
+    wrapped_vector = not isinstance(env, gym.Env) and getattr(env, "unwrapped", env) is not env
+    if not copies or wrapped_vector:
+        raise UsageError(
+            f"{type(env).__name__} does not show its environments. Give one environment, a SyncVectorEnv or a "
+            "DummyVecEnv, without wrappers around it."
+        )
+    for part in copies:
+        while isinstance(part, gym.Wrapper):
+            if type(part).__name__ not in NEUTRAL:
+                raise UsageError(
+                    f"The wrapper {type(part).__name__} may make another problem than that of the environment in it. "
+                    "Give the environment without it."
+                )
+            part = part.env
+    return list(copies)
+
+
+@dataclass(frozen=True)
+class ProblemSource:
+    """What a problem is made from again: an id of `hamiltonian_rl.registry`, arguments, and the limit of steps."""
+
+    env_id: str
+    arguments: dict[str, Any]
+    horizon: int | None
+
+    def make(self) -> ControlProblem:
+        """Return the problem.
+
+        Raises:
+            UsageError: There is none of that id, or it has no such parameter.
+        """
+        made = problem(self.env_id, **self.arguments)
+        made.horizon = self.horizon
+        return made
+
+
+def problem_behind(env: Any) -> tuple[ControlProblem, ProblemSource | None]:
+    """Return the control problem behind an environment, at the environment's own limit of steps, and its source.
+
+    Args:
+        env: A Gymnasium environment of `hamiltonian_rl.registry`, a `ControlEnv`, or a vector of one of these.
+
+    Returns:
+        The problem; and what it is made from, None where somebody made it himself.
+
+    Raises:
+        UsageError: It has none, or arguments or a wrapper make it another one.
+
+    Example:
+        >>> problem_behind(gym.make("Pendulum-v1", max_episode_steps=50))[1]
+        ProblemSource(env_id='Pendulum-v1', arguments={}, horizon=50)
+    """
+    native = isinstance(env, VectorEnv) and not hasattr(env, "envs")
+    one = env if native else copies_of(env)[0]
+    own, spec = getattr(one.unwrapped, "problem", None), one.spec
+    source = None
+    if spec is not None and isinstance(spec.kwargs.get("problem", ""), str):
+        arguments = {name: value for name, value in spec.kwargs.items() if name not in _OTHERS}
+        source = ProblemSource(spec.kwargs.get("problem", spec.id), arguments, None)
+    if source is None and not isinstance(own, ControlProblem):
+        raise UsageError(f"{type(one.unwrapped).__name__} has no id and no control problem; expected gym.make(id).")
+    found = problem(source.env_id, **source.arguments) if source else copy.copy(cast(ControlProblem, own))
+    limits = (found.horizon, getattr(spec, "max_episode_steps", None), getattr(one, "max_episode_steps", None))
+    found.horizon = min((limit for limit in limits if limit is not None), default=None)
+    return found, source and replace(source, horizon=found.horizon)
