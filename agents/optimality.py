@@ -29,6 +29,7 @@ def table_model(env: Any, discount: float, shape: tuple[int, int]) -> MDP:
         UsageError: There is no table, or it is not that of the problem as the agent meets it.
 
     Example:
+        >>> import gymnasium as gym
         >>> table_model(gym.make("CliffWalking-v1"), 0.99, (48, 4))
         MDP(48 states, 4 actions, 188 successors, discount 0.99)
     """

@@ -237,7 +237,7 @@ class Constant:
     def __init__(self, action: int) -> None:
         self.action = action
 
-    def predict(self, observations, deterministic=False):
+    def predict(self, observations, state=None, episode_start=None, deterministic=False):
         import numpy as np
 
         return np.full(len(observations), self.action), None

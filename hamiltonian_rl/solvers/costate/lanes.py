@@ -32,7 +32,6 @@ SHORTER = 0.4
 TRIALS = 8
 FEW = 2  # lanes that may still search their line while the others go on
 FIRST_SHIFT, LEAST_SHIFT = 1e-5, 1e-7
-SEARCH_SHIFT = 0.1  # least shift after a whole line search that failed: small ones repeat it
 LARGEST_FIRST_SHIFT = 1e6
 SMALL_GAIN, PATIENCE = 1e-9, 30  # relative gain that counts as none, and how many such in a row end the ascent
 
@@ -220,7 +219,7 @@ def _refuse(lanes: Any, lane: int, result: Any) -> None:
         result.code[lanes.owner[lane]] = NOT_FINITE
         lanes.owner[lane], lanes.waiting[lane] = -1, False
     elif lanes.failed[lane] == TRIALS:
-        _raise_shift(lanes, lane, SEARCH_SHIFT)
+        _raise_shift(lanes, lane)
         lanes.waiting[lane] = False
 
 
@@ -256,10 +255,10 @@ def _take(lanes: Any, taken: Any) -> None:
 
 
 @inlined
-def _raise_shift(lanes: Any, lane: int, least: float) -> None:
+def _raise_shift(lanes: Any, lane: int) -> None:
     """Make the model of a lane more concave (Tassa, Erez and Todorov 2012)."""
     lanes.growth[lane] = max(lanes.growth[lane] * 2.0, 2.0)
-    lanes.shift[lane] = max(lanes.shift[lane] * lanes.growth[lane], least)
+    lanes.shift[lane] = max(lanes.shift[lane] * lanes.growth[lane], FIRST_SHIFT)
 
 
 @inlined
@@ -365,7 +364,7 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
     if lanes.stalled[lane] >= PATIENCE:
         return STUCK
     if lanes.sums[3, lane] < 0.5 or not np.isfinite(lanes.sums[0, lane]):
-        _raise_shift(lanes, lane, FIRST_SHIFT)
+        _raise_shift(lanes, lane)
         lanes.size[lane] = 0.0
     else:
         lanes.size[lane] = 1.0
@@ -377,7 +376,7 @@ def _prepare_to_follow(lanes: Any, lane: int) -> None:
     """Keep the feedback of the first backward pass and drop its step; without a sound model drop both."""
     sound = lanes.sums[3, lane] > 0.5 and np.isfinite(lanes.sums[0, lane])
     if not sound and lanes.shift[lane] < LARGEST_FIRST_SHIFT:
-        _raise_shift(lanes, lane, FIRST_SHIFT)
+        _raise_shift(lanes, lane)
         return
     lanes.follow[lane], lanes.shift[lane], lanes.growth[lane] = False, 0.0, 1.0
     if sound:

@@ -345,7 +345,7 @@ class TorchSolver:
                 setattr(paths, name, torch.where(taken.view(-1, *[1] * (new.ndim - 1)), new, old))
             waiting = waiting & ~taken
             size = torch.where(waiting, size * lanes.SHORTER, size)
-        self._raise_shift(paths, waiting, lanes.SEARCH_SHIFT)
+        self._raise_shift(paths, waiting)
 
     def _accepted(self, paths: _Paths, model: _Model, size: Tensor, value: Tensor) -> Tensor:
         expected = size * model.first + size * size * model.second
@@ -354,9 +354,9 @@ class TorchSolver:
         enough = torch.where(near, gain >= -1e-14 * scale, gain >= lanes.SUFFICIENT * expected.clamp(min=0.0))
         return torch.isfinite(value) & enough
 
-    def _raise_shift(self, paths: _Paths, which: Tensor, least: float = lanes.FIRST_SHIFT) -> None:
+    def _raise_shift(self, paths: _Paths, which: Tensor) -> None:
         growth = torch.where(which, (paths.growth * 2.0).clamp(min=2.0), paths.growth)
-        paths.shift = torch.where(which, (paths.shift * growth).clamp(min=least), paths.shift)
+        paths.shift = torch.where(which, (paths.shift * growth).clamp(min=lanes.FIRST_SHIFT), paths.shift)
         paths.growth = growth
 
 
