@@ -183,8 +183,9 @@ def certified(lower: float, upper: float) -> str:
     """
     if not np.isfinite(upper - lower):
         return f"{lower:.12g} to {upper:.12g}"
-    middle = f"{0.5 * (lower + upper):.12g}"
-    return f"{middle} ± {rounded_up(max(Decimal(upper) - Decimal(middle), Decimal(middle) - Decimal(lower)))}"
+    middle = Decimal(f"{0.5 * (lower + upper):.12g}")
+    up = Context(prec=28, rounding=ROUND_CEILING)  # a lower bound of -1e-110 counts beside a half too
+    return f"{middle} ± {rounded_up(max(up.subtract(Decimal(upper), middle), up.subtract(middle, Decimal(lower))))}"
 
 
 def rounded_up(distance: float | Decimal) -> str:
