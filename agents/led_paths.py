@@ -27,7 +27,7 @@ class LedPaths:
     """Leads each of some environments along a path of its own.
 
     An environment that is not where its path has it next has left it, such as by a reset that nobody told of: then an
-    episode has begun. Where it is known to go on (`keep`), what is planned anew ends when the episode does.
+    episode has begun. Where every end is told (`forget`), what is planned anew ends when the episode does.
 
     Args:
         problem: Whose states these are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
@@ -12,9 +12,11 @@ from gymnasium.vector import VectorEnv
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.registry import PROBLEMS
 
 # What these do leaves observations, actions, rewards and transitions as the environment has them. Monitor is SB3's.
 NEUTRAL = {"TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RecordVideo", "Monitor"}
+# Arguments of environments that are no parameters of a problem.
 _OTHERS = {
     "render_mode",
     "max_episode_steps",
@@ -86,15 +88,31 @@ def problem_behind(env: Any) -> tuple[ControlProblem, ProblemSource | None]:
         ProblemSource(env_id='Pendulum-v1', arguments={}, horizon=50)
     """
     native = isinstance(env, VectorEnv) and not hasattr(env, "envs")
-    one = env if native else copies_of(env)[0]
-    own, spec = getattr(one.unwrapped, "problem", None), one.spec
-    source = None
-    if spec is not None and isinstance(spec.kwargs.get("problem", ""), str):
-        arguments = {name: value for name, value in spec.kwargs.items() if name not in _OTHERS}
-        source = ProblemSource(spec.kwargs.get("problem", spec.id), arguments, None)
-    if source is None and not isinstance(own, ControlProblem):
-        raise UsageError(f"{type(one.unwrapped).__name__} has no id and no control problem; expected gym.make(id).")
-    found = problem(source.env_id, **source.arguments) if source else copy.copy(cast(ControlProblem, own))
-    limits = (found.horizon, getattr(spec, "max_episode_steps", None), getattr(one, "max_episode_steps", None))
+    copies = [env] if native else copies_of(env)
+    one, sources = copies[0], [_source(each) for each in copies]
+    if any(source != sources[0] for source in sources):
+        raise UsageError("The environments of the vector have different problems; expected one. Give one of them.")
+    own, source = getattr(one.unwrapped, "problem", None), sources[0]
+    if isinstance(own, ControlProblem):
+        found = copy.copy(own)
+    elif source is not None:
+        found = problem(source.env_id, **source.arguments)
+    else:
+        name = type(one.unwrapped).__name__ if one.spec is None else one.spec.id
+        raise UsageError(
+            f'There is no control problem of "{name}". Make one a `ControlEnv`, or take an id of `hrl list`.'
+        )
+    limits = (found.horizon, getattr(one.spec, "max_episode_steps", None), getattr(one, "max_episode_steps", None))
     found.horizon = min((limit for limit in limits if limit is not None), default=None)
     return found, source and replace(source, horizon=found.horizon)
+
+
+def _source(env: Any) -> ProblemSource | None:
+    """Return what the problem of an environment was made from; None where it is not one of the registry."""
+    if env.spec is None:
+        return None
+    given = env.spec.kwargs.get("problem", env.spec.id)
+    if not isinstance(given, str) or given not in PROBLEMS:
+        return None
+    arguments = {name: value for name, value in env.spec.kwargs.items() if name not in _OTHERS}
+    return ProblemSource(given, arguments, None)

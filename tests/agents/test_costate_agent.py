@@ -168,6 +168,10 @@ def test_what_cannot_be_planned_is_refused_in_a_sentence():
     refused(ControlEnv(HalfSeen()), match="state_of")
     refused(ControlEnv(LinearQuadratic(horizon=None)), match="horizon=N")
     refused(gym.wrappers.TransformReward(gym.make("Pendulum-v1"), abs), match="TransformReward")
+    refused(
+        SyncVectorEnv([lambda mass=mass: gym.make("hrl/Quadrotor-v0", mass=mass) for mass in (1.0, 1.2)]),
+        match="different problems",
+    )
     hidden = gym.wrappers.vector.RecordEpisodeStatistics(SyncVectorEnv([lambda: gym.make("Pendulum-v1")]))
     with pytest.raises(UsageError, match="does not show its environments"):
         copies_of(hidden)
@@ -178,6 +182,11 @@ def test_the_problem_behind_is_found_at_the_environments_own_limit():
     assert problem_behind(gym.make("Pendulum-v1", max_episode_steps=50))[0].horizon == 50
     assert problem_behind(make_vector_env("CartPole-v1", 2))[0].horizon == 500
     assert problem_behind(make_vector_env("hrl/Zermelo-v0", 2))[0].horizon == 50
+    changed = gym.make("hrl/Quadrotor-v0")
+    changed.unwrapped.problem.mass = 1.5
+    assert problem_behind(changed)[0].mass == 1.5  # as it is, not as it was made
+    gym.register("Own-v0", lambda **_: ControlEnv(LinearQuadratic(horizon=9)))
+    assert problem_behind(gym.make("Own-v0"))[0].horizon == 9
     own = LinearQuadratic(horizon=7)
     found, source = problem_behind(ControlEnv(own))
     assert found is not own
