@@ -10,7 +10,7 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from hamiltonian_rl.envs.problems import problem
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.registry import PROBLEMS
 
