@@ -100,7 +100,7 @@ def problem_behind(env: Any) -> tuple[ControlProblem, ProblemSource | None]:
     else:
         name = type(one.unwrapped).__name__ if one.spec is None else one.spec.id
         raise UsageError(
-            f'There is no control problem of "{name}". Make one a `ControlEnv`, or take an id of `hrl list`.'
+            f'There is no control problem of "{name}". {did_you_mean(name, PROBLEMS)} Or make one a `ControlEnv`.'
         )
     limits = (found.horizon, getattr(one.spec, "max_episode_steps", None), getattr(one, "max_episode_steps", None))
     found.horizon = min((limit for limit in limits if limit is not None), default=None)
