@@ -216,7 +216,7 @@ def _refuse(lanes: Any, lane: int, result: Any) -> None:
     lanes.size[lane] *= SHORTER
     lanes.failed[lane] += 1
     if lanes.fresh[lane]:  # the path that was given leads nowhere finite
-        result.code[lanes.owner[lane]] = NOT_FINITE
+        _hand_over_nothing(result, lanes.owner[lane])
         lanes.owner[lane], lanes.waiting[lane] = -1, False
     elif lanes.failed[lane] == TRIALS:
         _raise_shift(lanes, lane)
@@ -388,8 +388,11 @@ def _prepare_to_follow(lanes: Any, lane: int) -> None:
 @inlined
 def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
     owner = lanes.owner[lane]
+    # Machine code may not notice: what is not finite and counts for nothing is simplified away (0 x = 0).
+    finite = np.isfinite(lanes.value[lane])
     for k in range(len(lanes.states)):
         for i in range(lanes.states.shape[1]):
+            finite = finite and np.isfinite(lanes.states[k, i, lane])
             result.states[owner, k, i] = lanes.states[k, i, lane]
             result.costates[owner, k, i] = lanes.costates[k, i, lane]
     for k in range(len(lanes.actions)):
@@ -402,7 +405,17 @@ def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
             result.curvature[owner, k, i] = lanes.curvature[k, i, lane]
     result.value[owner], result.residual[owner] = lanes.value[lane], lanes.sums[2, lane]
     result.iterations[owner], result.code[owner] = lanes.iteration[lane], code
+    if not finite:
+        _hand_over_nothing(result, owner)
     lanes.owner[lane] = -1
+
+
+@inlined
+def _hand_over_nothing(result: Any, owner: int) -> None:
+    """Hand over a path that is not finite."""
+    result.code[owner], result.value[owner] = NOT_FINITE, np.nan
+    result.states[owner], result.actions[owner], result.rewards[owner] = np.nan, np.nan, np.nan
+    result.costates[owner], result.feedback[owner], result.curvature[owner] = np.nan, np.nan, np.nan
 
 
 @inlined
