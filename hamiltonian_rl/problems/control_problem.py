@@ -127,6 +127,12 @@ class ControlProblem(ABC):
         return observation
 
 
+def nominal_state(problem: ControlProblem) -> np.ndarray:
+    """Return ``start``, or the first state that the problem draws where it has none; shape ``(n,)``."""
+    drawn = problem.initial_states(1, np.random.default_rng(0))[0]
+    return np.array(problem.start if len(problem.start) else drawn, dtype=float)
+
+
 def can_end(problem: ControlProblem) -> bool:
     """Return whether the problem says of any state that an episode is over there."""
     return type(problem).terminated is not ControlProblem.terminated

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -51,7 +52,7 @@ class RunFolder:
         for attempt in range(1, 1000):
             path = parent / (stamp if attempt == 1 else f"{stamp}-{attempt}")
             try:
-                (path / "checkpoints").mkdir(parents=True)
+                path.mkdir(parents=True)
             except FileExistsError:
                 if path.is_dir():
                     continue
@@ -128,6 +129,8 @@ class RunFolder:
     def write_checkpoint(self, step: int, tree: Tree) -> Path:
         """Write a checkpoint, then remove all but the last two, and those that a run which went back has undone."""
         path = self.path / "checkpoints" / f"step-{step:012d}.zip"
+        with contextlib.suppress(OSError):  # writing says what is wrong
+            path.parent.mkdir()
         write_checkpoint(path, tree)
         kept = [old for old in self.checkpoints() if old.name <= path.name][-CHECKPOINTS_KEPT:]
         for old in self.checkpoints():
