@@ -17,10 +17,12 @@ import numba
 import numpy as np
 from numba.core import event
 
+from hamiltonian_rl.solvers.costate import lane_arrays, machine_calls
 from hamiltonian_rl.solvers.costate.lane_arrays import Batch as Batch
 from hamiltonian_rl.solvers.costate.lane_arrays import Result as Result
 from hamiltonian_rl.solvers.costate.lane_arrays import new_lanes
-from hamiltonian_rl.solvers.costate.machine_calls import call, next_of
+from hamiltonian_rl.solvers.costate.machine_calls import call, named_after, next_of
+from hamiltonian_rl.tracing import vector_code
 from hamiltonian_rl.tracing.vector_code import LANES
 
 _log = logging.getLogger(__name__)
@@ -428,6 +430,7 @@ def _hand_over_values(lanes: Any, result: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+@named_after(lane_arrays, machine_calls, vector_code)
 def run(problem: Any, batch: Any, result: Any, begun: Any) -> None:
     """Solve problems that no thread has begun until there is none left; ``begun`` counts them, shape ``(1,)``."""
     horizon, m = result.actions.shape[1:]
