@@ -108,8 +108,7 @@ def solve_costate(
         )
     settings = checked_settings(tol, max_iterations, threads)
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
-    space = problem.action_space
-    barrier = barrier and bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
+    barrier = barrier and bool(np.isfinite([problem.action_space.low, problem.action_space.high]).any())
     runs = [_solve(problem, states, first_path(problem, states, x), settings, solve_phase, barrier) for x in firsts]
     if starts is None and barrier and bounded_on_both_sides(problem):
         high = replace(settings, first_barrier=HIGH_BARRIER)
