@@ -20,6 +20,8 @@ from hamiltonian_rl.files import atomic_write, write_text
 from hamiltonian_rl.inspection import OpenedModel
 
 WORST = 5  # start states that are printed
+PASSED = 1e-3  # relative to the optimum: environments may count in single precision
+PASSED_WHY = "a better path exists there, or the problem is not that of the environment"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +33,8 @@ class Regrets:
         state_names: Of their coordinates.
         returns: Shape ``(n,)``.
         optimum: From the same states.
+        by_chance: Whether episodes from one state may differ, as those of a table; one of them can then earn more than
+            the optimum, which is a mean.
 
     Example:
         >>> optimum = OptimalReturns(np.array([2.0, 4.0]), np.zeros(2), "exact")
@@ -45,6 +49,7 @@ class Regrets:
     state_names: tuple[str, ...]
     returns: np.ndarray
     optimum: OptimalReturns
+    by_chance: bool = False
 
     @property
     def regret(self) -> np.ndarray:
@@ -70,6 +75,12 @@ class Regrets:
         size = abs(float(self.optimum.value.mean()))
         return self.mean / size if size > 0 else math.nan
 
+    @property
+    def passed(self) -> int:
+        """Episodes that earned more than the optimum, by more than rounding; none where chance may do that."""
+        more = self.regret < -PASSED * (1.0 + np.abs(self.optimum.value))
+        return 0 if self.by_chance else int(more.sum())
+
     def rows(self) -> dict[str, str]:
         """Return what there is to say in general, as rows of a table."""
         show, bound = self._shown, self.optimum.certificate == "lower bound"
@@ -79,6 +90,11 @@ class Regrets:
             "Optimum, same start states": show(self.optimum.value.mean()),
             "Regret, at least" if bound else "Regret": f"{show(self.mean)}{interval}{share}",
             "Certified": certified(self.optimum),
+            **(
+                {"Earned more than that": f"{self.passed} of {len(self.returns)} episodes: {PASSED_WHY}"}
+                if self.passed
+                else {}
+            ),
         }
 
     def worst(self, count: int = WORST) -> list[dict[str, str]]:
@@ -175,7 +191,8 @@ def optimum_for(model: OpenedModel, announce: Callable[[str], None]) -> Optimum:
 def regrets_of(optimum: Optimum, episodes: Episodes) -> Regrets:
     """Return what episodes lack of the optimum from their start states."""
     states = optimum.states(episodes.starts).reshape(len(episodes.starts), -1)
-    return Regrets(states, optimum.state_names, episodes.returns, optimum.returns(episodes.starts))
+    found = optimum.returns(episodes.starts)
+    return Regrets(states, optimum.state_names, episodes.returns, found, by_chance=optimum.tabulated)
 
 
 def folder_beside(model: Path) -> Path:

@@ -1,6 +1,7 @@
 """`hrl evaluate --against optimum` and the regret that `hrl train` logs, beside known optima and sums done by hand."""
 
 import csv
+import dataclasses
 import json
 import textwrap
 
@@ -54,6 +55,13 @@ def test_what_is_no_more_than_a_bound_is_said_to_be_one():
     assert "Regret, at least" in found.rows()
     assert "Nothing tells" in certified(OptimalReturns(np.zeros(2), np.array([0.1, np.nan]), "lower bound"))
     assert certified(OptimalReturns(np.zeros(1), np.ones(1), "grid ± 1")).startswith("grid ± 1")
+
+
+def test_an_episode_that_earns_more_than_a_path_that_was_found_is_told():
+    """Not where chance may do so: an optimum of a table is a mean."""
+    found = regrets([-9.0, -11.0], [-10.0, -10.0], certificate="lower bound")
+    assert found.rows()["Earned more than that"].startswith("1 of 2 episodes: a better path exists")
+    assert "Earned more than that" not in dataclasses.replace(found, by_chance=True).rows()
 
 
 def test_an_sb3_zip_stands_beside_the_optimum_of_each_start_state(hrl, tmp_path):
