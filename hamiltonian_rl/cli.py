@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hamiltonian_rl.compare_command import compare
 from hamiltonian_rl.console import RUNS, EnvSettings, Interrupted, print_rows, print_table, say
 from hamiltonian_rl.errors import EnvironmentWarning, HamiltonianRLError, UsageError
 from hamiltonian_rl.solve_command import solve
@@ -201,6 +202,7 @@ def _print_regrets(
     say(f"Each start state, and a picture, lie in   {folder}")
 
 
+app.command(epilog="Example: hrl compare --env CartPole-v1 --agents dqn,sb3:dqn,sb3:ppo --seeds 5 --jobs 2")(compare)
 app.command(epilog="Example: hrl solve --env FrozenLake-v1 --env-set map_name=8x8")(solve)
 
 

@@ -84,17 +84,14 @@ class Regrets:
     def rows(self) -> dict[str, str]:
         """Return what there is to say in general, as rows of a table."""
         show, bound = self._shown, self.optimum.certificate == "lower bound"
+        passed = f"{self.passed} of {len(self.returns)} episodes: {PASSED_WHY}"
         interval = f" ± {show(self.half_width)} (95 % interval)" if len(self.returns) > 1 else ""
         share = f", {100.0 * self.share:.2f} % of the optimum" if math.isfinite(self.share) else ""
         return {
             "Optimum, same start states": show(self.optimum.value.mean()),
             "Regret, at least" if bound else "Regret": f"{show(self.mean)}{interval}{share}",
             "Certified": certified(self.optimum),
-            **(
-                {"Earned more than that": f"{self.passed} of {len(self.returns)} episodes: {PASSED_WHY}"}
-                if self.passed
-                else {}
-            ),
+            **({"Earned more than that": passed} if self.passed else {}),
         }
 
     def worst(self, count: int = WORST) -> list[dict[str, str]]:

@@ -84,7 +84,7 @@ class TrainingRun(Callback):
         self.evaluations: list[dict[str, float]] = []
         self.seconds = 0.0
         if checkpoint is None:
-            self.agent = _made_agent(config, env)
+            self.agent = made_agent(config, env)
         else:
             where = f"The checkpoint of {folder.path}"
             past = past_of_run(checkpoint, where)
@@ -127,7 +127,7 @@ class TrainingRun(Callback):
                         result["error"] = str(error)
                 _, error = self._outcome(lambda: self.folder.write_result(result), error)
         finally:
-            self._close()
+            self.close()
         if error is not None:
             kept = self.folder.checkpoints()
             what = f"The last checkpoint is {kept[-1]}" if kept else "There is no checkpoint of it"
@@ -163,7 +163,8 @@ class TrainingRun(Callback):
             self._sink.write_hparams(_flat(dataclasses.asdict(self.config)))
         self.agent.set_logger(Logger(self._sink))
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close what is open: the progress, the log, the environments."""
         if self.progress:
             self.progress.close()
         self.agent.logger.close()
@@ -320,9 +321,16 @@ def parameters_digest(agent: Agent) -> str:
     return digest.hexdigest()
 
 
-def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
-    """Make the folder of a new run and the run in it."""
-    folder = RunFolder.create(root, config.env, config.agent, config.seed)
+def start_run(config: RunConfig, root: Path, names: tuple[str, str] | None = None, **arguments: Any) -> TrainingRun:
+    """Make the folder of a new run and the run in it.
+
+    Args:
+        config: What to run.
+        root: Where runs are kept.
+        names: Of the two folders below it, where they are not to be those of the environment and the agent.
+        arguments: For `TrainingRun`.
+    """
+    folder = RunFolder.create(root, *(names or (config.env, config.agent)), config.seed)
     try:
         folder.write_config(dataclasses.asdict(config))
         folder.write_provenance()
@@ -332,8 +340,12 @@ def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
         raise
 
 
-def _made_agent(config: RunConfig, env: Any) -> Agent:
-    """Make a new agent; what a library raises on odd settings or spaces is a wrong call, told in a sentence."""
+def made_agent(config: RunConfig, env: Any) -> Agent:
+    """Make a new agent; what a library raises on odd settings or spaces is a wrong call, told in a sentence.
+
+    Raises:
+        UsageError: The agent does not suit the environment, or a setting does not suit it.
+    """
     try:
         return make_agent(config.agent, env, seed=config.seed, device=config.device, **config.settings)
     except HamiltonianRLError:

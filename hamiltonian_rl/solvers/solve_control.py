@@ -139,10 +139,7 @@ def solve_control(
         -295.301
     """
     endless = is_endless(problem, horizon)
-    given: Any = initial_states
-    if given is None and isinstance(problem, ControlProblem):
-        given = nominal_state(problem)
-    problem, states = checked_states(problem, given, 1 if endless else horizon)
+    problem, states = checked_states(problem, _given_states(problem, initial_states), 1 if endless else horizon)
     problem.horizon = None if endless else problem.horizon
     no_grid, no_costates = routes_refused(problem, route, points)
     if grid is None and route != "hamiltonian" and not no_grid:
@@ -171,6 +168,11 @@ def solve_control(
         grid_path = _greedy_path(grid, states, paths)
     left_out = "" if route != "both" else no_grid if grid is None else no_costates
     return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
+
+
+def _given_states(problem: ControlProblem, states: Any) -> Any:
+    """Return the states, or the nominal one where none is given."""
+    return nominal_state(problem) if states is None and isinstance(problem, ControlProblem) else states
 
 
 def _along(path: Rollout) -> Start:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator
 
 LEAST_SPAN, NOTHING = 1e-2, 1e-6  # of an axis: relative to what it shows, and absolute; below it is rounding
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
@@ -205,6 +206,55 @@ def regret_picture(
         image = right[0].scatter(*states.T, c=optimum - returns, cmap="cividis", edgecolors="0.3", linewidths=0.5)
         figure.colorbar(image, ax=right[0], label="regret (return)")
         right[0].set(xlabel=names[0], ylabel=names[1])
+    return figure
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """How an agent's return grows with what it has seen and computed; every array has the shape ``(P,)``.
+
+    Attributes:
+        steps: Environment steps.
+        seconds: CPU seconds of training until then.
+        mean: Return.
+        lower: Edge of a band around it; NaN where there is none.
+        upper: The other edge.
+    """
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    mean: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def learning_picture(curves: dict[str, LearningCurve], levels: dict[str, float], title: str) -> Figure:
+    """Draw agents' returns against steps and against seconds, these on a logarithmic axis, for agents differ so much.
+
+    Args:
+        curves: By agent.
+        levels: Returns to compare with, by what they are called.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(10.0, 4.8), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for index, (name, curve) in enumerate(curves.items()):
+        style: Any = {"color": COLORS[index % len(COLORS)], "ls": DASHES[index % len(DASHES)]}
+        marker = "o" if len(curve.steps) == 1 else None
+        for axes, places in ((left, curve.steps), (right, curve.seconds)):
+            axes.plot(places, curve.mean, label=name, marker=marker, **style)
+            axes.fill_between(places, curve.lower, curve.upper, color=style["color"], alpha=0.2, linewidth=0)
+    for index, (name, level) in enumerate(levels.items()):
+        for axes in (left, right):
+            axes.axhline(level, color="black", lw=1.0, ls=DASHES[-1 - index % len(DASHES)], label=name)
+    left.set(xlabel="environment steps", ylabel="mean greedy return")
+    right.set(xlabel="CPU seconds of training", xscale="log" if curves else "linear")
+    if curves:
+        right.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        right.xaxis.set_major_formatter("{x:g}")
+        right.xaxis.set_minor_formatter("")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

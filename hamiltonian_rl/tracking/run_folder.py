@@ -47,7 +47,7 @@ class RunFolder:
         Raises:
             RunStorageError: The folder cannot be made.
         """
-        parent = root / _file_name(env_id) / _file_name(agent)
+        parent = root / file_name(env_id) / file_name(agent)
         stamp = f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         for attempt in range(1, 1000):
             path = parent / (stamp if attempt == 1 else f"{stamp}-{attempt}")
@@ -194,6 +194,6 @@ def git_revision() -> dict[str, Any] | None:
     return {"revision": revision.stdout.strip(), "changed": bool(status.stdout.strip())}
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
     """Return the text as one folder name: an id may hold ":" and "/"."""
     return re.sub(r"[^\w.+-]+", "-", text)
