@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from hamiltonian_rl.agents.progress import ProgressBar
 from hamiltonian_rl.comparing import Job
+from hamiltonian_rl.comparison_optimum import keep_starts
 from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, UsageError
 from hamiltonian_rl.tracking.run_folder import file_name
 from hamiltonian_rl.training import TrainingRun, resume_run, start_run
@@ -238,7 +239,10 @@ def _work(job: Job, connection: Connection, output: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
-        result = _opened(job, _Reporter(connection)).execute()
+        run = _opened(job, _Reporter(connection))
+        result = run.execute()
+        if result["status"] == "finished":
+            keep_starts(run.folder.path, run.starts)
         connection.send(Outcome(job, result["status"]))
     except HamiltonianRLError as error:
         connection.send(Outcome(job, "failed", str(error)))
