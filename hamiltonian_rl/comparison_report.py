@@ -162,10 +162,8 @@ def _return_row(summary: AgentSummary) -> dict[str, str]:
     return {
         "agent": summary.label,
         "runs finished": f"{summary.finished} of {summary.runs}",
-        "return": _number(summary.final_return.mean),
-        "95 % interval": _interval(summary.final_return),
-        "regret": _number(summary.regret.mean),
-        "its interval": _interval(summary.regret),
+        "return (95 % interval)": _estimate(summary.final_return),
+        "regret (95 % interval)": _estimate(summary.regret),
         "CPU seconds": _number(summary.cpu_seconds, 2),
     }
 
@@ -184,11 +182,12 @@ def _number(value: float, digits: int | None = None) -> str:
     """Return a number as people read it: of small ones more digits, of none a dash."""
     if np.isnan(value):
         return "-"
-    return f"{value:,.{(2 if abs(value) >= 10 else 4) if digits is None else digits}f}"
+    return f"{value:,.{(2 if abs(value) >= 10 or value == 0 else 4) if digits is None else digits}f}"
 
 
-def _interval(found: Estimate) -> str:
-    return "-" if np.isnan(found.lower) else f"{_number(found.lower)} to {_number(found.upper)}"
+def _estimate(found: Estimate) -> str:
+    interval = "" if np.isnan(found.lower) else f" ({_number(found.lower)} to {_number(found.upper)})"
+    return _number(found.mean) + interval
 
 
 def _time(time: MedianTime | None, digits: int) -> str:
