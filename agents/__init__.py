@@ -68,6 +68,7 @@ _EXPORTS = {
     "DeepValueIteration": "deep_value_iteration",
     "DoubleQLearning": "double_q_learning",
     "ExpectedSarsa": "expected_sarsa",
+    "OptimalityCallback": "optimality_callback",
     "PolicyIteration": "policy_iteration",
     "QLearning": "q_learning",
     "RandomAgent": "random_agent",
