@@ -24,11 +24,10 @@ import torch
 
 from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.deep_value_iteration_models import ControlModel, TableModel
-from hamiltonian_rl.agents.optimality import table_model
 from hamiltonian_rl.agents.q_table import checked_array
 from hamiltonian_rl.agents.settings import setting
 from hamiltonian_rl.agents.value_fit import ValueFit
-from hamiltonian_rl.envs.behind import ProblemSource, problem_behind
+from hamiltonian_rl.envs.behind import ProblemSource, problem_behind, table_model
 from hamiltonian_rl.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
