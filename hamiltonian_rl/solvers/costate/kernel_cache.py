@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,12 +43,13 @@ class _Kept:
     snapshot: Snapshot
 
 
-_kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+# By key, the latest last. No OrderedDict: one that is gone through hashes every key anew, and these are long.
+_kept: dict[Hashable, _Kept] = {}
 
 
 def unchanged(problem: ControlProblem) -> Compiled | None:
     """Return what was compiled of a problem if a look at all that it reads shows that nothing has changed."""
-    for kept in reversed(_kept.values()):
+    for kept in reversed([*_kept.values()]):
         if kept.snapshot.is_of(problem):
             return kept.compiled
     return None
@@ -64,14 +64,13 @@ def compiled(problem: ControlProblem) -> Compiled:
     found = fingerprint(problem)
     if found is None:
         return _compile(problem)
-    kept = _kept.get(found.key)
+    kept = _kept.pop(found.key, None)
     if kept is None or not _still_true(kept.compiled.library, problem):
         kept = _Kept(_compile(problem), found.snapshot)
     kept.snapshot = found.snapshot
     _kept[found.key] = kept
-    _kept.move_to_end(found.key)
     while len(_kept) > MOST:
-        _kept.popitem(last=False)
+        del _kept[next(iter(_kept))]
     return kept.compiled
 
 
