@@ -39,6 +39,7 @@ from hamiltonian_rl.comparison_statistics import (
 )
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.files import only_one
 from hamiltonian_rl.run_config import RunConfig, resolve
 from hamiltonian_rl.training import start_run
 
@@ -481,6 +482,9 @@ def test_a_comparison_killed_and_stopped_goes_on_to_the_result_of_one_that_was_n
     assert not (folder / "result.json").exists()
 
     process = begun()
+    (comparison,) = (tmp_path / "runs").glob("*")
+    with pytest.raises(UsageError, match="worked on by another hrl compare"), only_one(comparison, "hrl compare"):
+        pass
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 1
