@@ -448,8 +448,10 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes by /proc")
 def test_a_comparison_killed_and_stopped_goes_on_to_the_result_of_one_that_was_not(tmp_path):
-    arguments = ("--env", "CartPole-v1", "--agents", "dqn", "--seeds", 1, "--steps", 4000, "--eval-every", 500)
-    expected = start_run(resolve("CartPole-v1", agent="dqn", steps=4000, eval_every=500), tmp_path / "whole").execute()
+    arguments = ("--env", "CartPole-v1", "--agents", "dqn", "--seeds", 1, "--steps", 12_000, "--eval-every", 2000)
+    expected = start_run(
+        resolve("CartPole-v1", agent="dqn", steps=12_000, eval_every=2000), tmp_path / "whole"
+    ).execute()
 
     def begun() -> subprocess.Popen[str]:
         process = subprocess.Popen(
