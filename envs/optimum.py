@@ -17,17 +17,16 @@ import numpy as np
 
 from hamiltonian_rl.envs.behind import copies_of, has_table, problem_behind, table_model
 from hamiltonian_rl.envs.making import close_env, make_env
-from hamiltonian_rl.errors import SolverError, UsageError
+from hamiltonian_rl.errors import HamiltonianRLError, SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.problems.control_problem import can_end
 from hamiltonian_rl.solvers import backward_induction, undiscounted
 
 if TYPE_CHECKING:
     from hamiltonian_rl.solvers.grid_solution import GridSolution
-    from hamiltonian_rl.solvers.loops import Progress
     from hamiltonian_rl.solvers.solve_control import ControlSolution
 
-BATCH = 32  # start states solved together, between two announcements
+BATCH = 32  # start states solved together
 ROUNDING = 1e-6  # bounds as close as this, relative to the value, certify it exactly
 
 
@@ -52,9 +51,11 @@ class Optimum(ABC):
 
     Attributes:
         tabulated: Whether all start states were solved at once, so that asking costs nothing.
+        state_names: Of the coordinates of a state.
     """
 
     tabulated: bool
+    state_names: tuple[str, ...]
 
     @abstractmethod
     def states(self, observations: np.ndarray) -> np.ndarray:
@@ -78,6 +79,7 @@ class TableOptimum(Optimum):
     """
 
     tabulated = True
+    state_names = ("state",)
 
     def __init__(self, env: Any) -> None:
         mdp = table_model(env, 1.0, horizon="auto")
@@ -110,7 +112,7 @@ class ProblemOptimum(Optimum):
         points: Of the grid along each coordinate, as for `solve_control`.
         search: Whether to look for better optima by kicks, as for `solve_control`.
         announce: Told in words what begins.
-        progress: Of the grid's sweeps.
+        heartbeat: Called now and then while there is work; may raise to leave it.
     """
 
     tabulated = False
@@ -122,10 +124,12 @@ class ProblemOptimum(Optimum):
         points: int | None = None,
         search: bool = True,
         announce: Callable[[str], None] = lambda text: None,
-        progress: Progress | None = None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self.problem = copy.copy(problem)
         self.problem.discount = 1.0
+        size = problem.state_space.shape[0]
+        self.state_names = tuple(problem.state_names) or tuple(f"state {index}" for index in range(size))
         name = type(problem).__name__
         if problem.horizon is None:
             raise UsageError(
@@ -140,7 +144,7 @@ class ProblemOptimum(Optimum):
                 f"{name} does not say which state an observation shows. Write its `state_of`, the inverse of "
                 "`observation`."
             ) from None
-        self._points, self._search, self._announce, self._progress = points, search, announce, progress
+        self._points, self._search, self._announce, self._heartbeat = points, search, announce, heartbeat
         self._grid: GridSolution | None = None
         self._known: dict[bytes, tuple[float, float, bool]] = {}  # value, error, and whether that of a real path
 
@@ -167,10 +171,10 @@ class ProblemOptimum(Optimum):
         states = self.states(observations)
         keys = [state.tobytes() for state in states]
         new = {key: state for key, state in zip(keys, states, strict=True) if key not in self._known}
+        if new:
+            self._announce(f"Computing the optimum from {len(new)} start state{'s' * (len(new) > 1)}.")
         for begin in range(0, len(new), BATCH):
-            part = dict(list(new.items())[begin : begin + BATCH])
-            self._announce(f"Optimal returns from {begin + 1} to {begin + len(part)} of {len(new)} start states")
-            self._solve(part)
+            self._solve(dict(list(new.items())[begin : begin + BATCH]))
         value, error, real = (np.array(column) for column in zip(*(self._known[key] for key in keys), strict=True))
         if (error == 0.0).all():
             return OptimalReturns(value, error, "exact")
@@ -186,8 +190,8 @@ class ProblemOptimum(Optimum):
             grid=self._grid,
             search=self._search,
             tol=1e-6,
-            announce=self._announce,
-            progress=self._progress,
+            announce=lambda text: self._heartbeat(),
+            progress=lambda sweeps, distance: self._heartbeat(),
         )
         self._grid = found.grid
         real = found.paths is not None or found.relaxed is not None
@@ -221,7 +225,7 @@ def optimum_of(
     points: int | None = None,
     search: bool = True,
     announce: Callable[[str], None] = lambda text: None,
-    progress: Progress | None = None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Optimum:
     """Return the optimum of an environment, by its table of transitions where it carries one, or its control problem.
 
@@ -231,8 +235,8 @@ def optimum_of(
         settings: Keyword arguments of the environment that is named, ``max_episode_steps`` among them.
         points: Of a grid along each coordinate; as `solve_control` has it when None.
         search: Whether to look for better paths by kicks.
-        announce: Told in words what begins, of what may take more than seconds.
-        progress: Of a grid's sweeps.
+        announce: Told in words what begins, where it may take more than seconds.
+        heartbeat: Called now and then while there is work; may raise to leave it.
 
     Raises:
         UsageError: There is neither a table nor a problem, or no limit of steps that makes returns finite.
@@ -244,7 +248,7 @@ def optimum_of(
         >>> optimum_of("CliffWalking-v1").returns(np.array([36])).value.tolist()
         [-13.0]
     """
-    options: dict[str, Any] = {"points": points, "search": search, "announce": announce, "progress": progress}
+    options: dict[str, Any] = {"points": points, "search": search, "announce": announce, "heartbeat": heartbeat}
     if isinstance(env, ControlProblem):
         return ProblemOptimum(env, **options)
     made = make_env(env, settings=settings) if isinstance(env, str) else env
@@ -255,6 +259,22 @@ def optimum_of(
     finally:
         if made is not env:
             close_env(made)
+
+
+def is_tabulated(env_id: str, settings: Mapping[str, Any] | None = None) -> bool:
+    """Return whether an environment's optimum comes from its table, so that it costs next to nothing.
+
+    Example:
+        >>> is_tabulated("FrozenLake-v1"), is_tabulated("Pendulum-v1")
+        (True, False)
+    """
+    env = make_env(env_id, settings=settings)
+    try:
+        return has_table(env) and TableOptimum(env).tabulated
+    except HamiltonianRLError:  # its returns have no limit, or a wrapper makes another problem of it
+        return False
+    finally:
+        close_env(env)
 
 
 def _as_played(problem: ControlProblem, env: Any) -> ControlProblem:

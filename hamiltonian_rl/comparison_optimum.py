@@ -47,7 +47,6 @@ def keep_starts(folder: Path, starts: np.ndarray) -> None:
 def optima_of(
     comparison: Comparison,
     announce: Callable[[str], None] = lambda text: None,
-    progress: Callable[[int, float], None] | None = None,
 ) -> dict[str, MeanOptimum]:
     """Return the mean optimum of each finished run, by the run's name; each set of start states is solved once for all.
 
@@ -56,7 +55,6 @@ def optima_of(
     Args:
         comparison: What was compared.
         announce: Told in words what begins.
-        progress: Of a grid's sweeps.
 
     Raises:
         UsageError: The environment has neither a table nor a control problem, or no limit of steps.
@@ -69,7 +67,7 @@ def optima_of(
         if _digest(found) not in known:
             if optimum is None:
                 settings = comparison.jobs[0].config.env_settings
-                optimum = optimum_of(comparison.env, settings, announce=announce, progress=progress)
+                optimum = optimum_of(comparison.env, settings, announce=announce)
             value, error, certificate = optimum.returns(found)
             known[_digest(found)] = MeanOptimum(float(value.mean()), float(error.mean()), certificate)
             _write(comparison.folder, known)

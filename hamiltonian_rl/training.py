@@ -23,6 +23,7 @@ from hamiltonian_rl.agents.callbacks import Callback
 from hamiltonian_rl.agents.evaluation import Evaluator, mean_and_error
 from hamiltonian_rl.agents.progress import ProgressBar, episodes_shown
 from hamiltonian_rl.envs.making import close_env, env_spec, is_restorable, make_training_env
+from hamiltonian_rl.envs.optimum import optimum_of
 from hamiltonian_rl.errors import (
     HamiltonianRLError,
     RunStorageError,
@@ -95,6 +96,11 @@ class TrainingRun(Callback):
                 )
         self._resumed_at = None if checkpoint is None else self.agent.num_timesteps
         self._evaluator = Evaluator(config.env, config.env_settings)
+        self._optimum = (
+            optimum_of(config.env, config.env_settings, announce=say, heartbeat=self._check_stop)
+            if config.optimality
+            else None
+        )
         self._stop_reason: str | None = None
         self._saved_at = time.monotonic()
         self._seconds_to_save = 0.0
@@ -216,14 +222,25 @@ class TrainingRun(Callback):
         if step < self._next_evaluation():
             return
         config = self.config
-        seed = EVALUATION_SEED + 1000 * config.seed + len(self.evaluations)
+        seed = EVALUATION_SEED + 1000 * config.seed
+        if self._optimum is None or self._optimum.tabulated:
+            seed += len(self.evaluations)  # otherwise the same start states again: each of them is solved once
         returns = self._evaluator.returns(
             self.agent, episodes=config.eval_episodes, seed=seed, before_step=self._check_stop
         )
-        self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": float(returns.mean())})
-        self._sink.write({"eval/mean_reward": float(returns.mean()), "eval/std_reward": float(returns.std())}, step)
+        mean, truth = float(returns.mean()), self._truth(returns)
+        self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": mean, **truth})
+        tags = {f"optimality/{name}": value for name, value in truth.items()}
+        self._sink.write({"eval/mean_reward": mean, "eval/std_reward": float(returns.std()), **tags}, step)
         if self.progress:
             self.progress.note = f"greedy {returns.mean():.1f}"
+
+    def _truth(self, returns: np.ndarray) -> dict[str, float]:
+        """Return the optimum from the start states of the last evaluation, and what its returns lack of it."""
+        if self._optimum is None:
+            return {}
+        optimal = float(self._optimum.returns(self._evaluator.starts).value.mean())
+        return {"return_optimal": optimal, "regret": optimal - float(returns.mean())}
 
     def _save(self) -> None:
         start = time.monotonic()
@@ -293,6 +310,7 @@ class TrainingRun(Callback):
             "mean_reward_standard_error": standard_error,
             "episodes": len(returns),
             "episodes_cut": self._evaluator.n_cut,
+            **self._truth(returns),
         }
 
     def _check_stop(self, finished: int = 0) -> None:

@@ -175,6 +175,44 @@ def phase_picture(
     return figure
 
 
+def regret_picture(
+    returns: np.ndarray,
+    optimum: np.ndarray,
+    error: np.ndarray,
+    plane: tuple[np.ndarray, tuple[str, str]] | None,
+    title: str,
+) -> Figure:
+    """Draw returns against the optimum from the same start states, and the regret over the plane of these states.
+
+    Args:
+        returns: Shape ``(n,)``.
+        optimum: Shape ``(n,)``.
+        error: How far above it the true one may be, shape ``(n,)``; NaN where nothing is known.
+        plane: Start states ``(n, 2)`` and the names of their coordinates; None where they have another number.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(11.0 if plane else 6.4, 4.8), layout="constrained")
+    figure.suptitle(title)
+    left, *right = figure.subplots(1, 2 if plane else 1, squeeze=False)[0]
+    known = np.isfinite(error) & (error > NOTHING)
+    if known.any():
+        ranges = np.stack([np.zeros(known.sum()), error[known]])
+        left.errorbar(optimum[known], returns[known], xerr=ranges, fmt="none", color="0.8", label="optimum up to here")
+    low, high = float(optimum.min()), float((optimum + np.where(known, error, 0.0)).max())
+    least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
+    ends = (low, high) if high - low > least else (low - least, high + least)
+    left.plot(ends, ends, color=COLORS[1], label="optimal")
+    left.plot(optimum, returns, "o", color=COLORS[0], markersize=4, label="an episode")
+    left.set(xlabel="optimum from the start state (return)", ylabel="return of the agent")
+    left.legend(loc="upper left")
+    if plane:
+        states, names = plane
+        image = right[0].scatter(*states.T, c=optimum - returns, cmap="cividis", edgecolors="0.3", linewidths=0.5)
+        figure.colorbar(image, ax=right[0], label="regret (return)")
+        right[0].set(xlabel=names[0], ylabel=names[1])
+    return figure
+
+
 def plane_picture(
     axes_values: tuple[np.ndarray, ...],
     value: np.ndarray,
