@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hamiltonian_rl.console import RUNS, EnvSettings, print_rows, say
+from hamiltonian_rl.console import RUNS, EnvSettings, print_rows, say, work_shown
+from hamiltonian_rl.errors import HamiltonianRLError
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.comparing import Comparison
+    from hamiltonian_rl.comparison_optimum import MeanOptimum
 
 
 def compare(
@@ -35,6 +40,9 @@ def compare(
     threshold: Annotated[
         float | None, typer.Option(metavar="R", help="Return that counts as solved [default: the environment's own].")
     ] = None,
+    optimum: Annotated[
+        bool, typer.Option(help="Compute the optimum that regrets are measured against, where the environment has one.")
+    ] = True,
     env_settings: EnvSettings = None,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where comparisons are kept [default: runs/compare].")
@@ -68,7 +76,8 @@ def compare(
     say(f"{len(left)} runs, in {comparison.folder}" + (f"; {kept} were done before" if kept else ""))
     with ComparisonProgress(left, jobs) as progress:
         outcomes = execute_jobs(left, jobs, progress)
-    report = report_on(comparison, threshold)
+    stopped = any(outcome.status == "stopped" for outcome in outcomes)
+    report = report_on(comparison, threshold, _optima(comparison) if optimum and not stopped else None)
     write_report(report)
     for title, rows in tables(report).items():
         print_rows(title, rows)
@@ -84,3 +93,18 @@ def compare(
     if undone:
         say(f"{undone} of {len(comparison.jobs)} runs are not done. The same command goes on with them.")
         raise SystemExit(1)
+
+
+def _optima(comparison: Comparison) -> dict[str, MeanOptimum]:
+    """Return the optima of the finished runs; none, with the reason said, where none can be computed."""
+    from hamiltonian_rl.comparison_optimum import optima_of
+
+    try:
+        with work_shown() as show:
+            return optima_of(comparison, show, lambda sweeps, gap: show(f"Grid: {sweeps:,} sweeps"))
+    except HamiltonianRLError as error:
+        say(f"There is no regret in the table: {error}")
+        return {}
+    except KeyboardInterrupt:
+        say("There is no regret in the table: interrupted. The same command computes the optimum again.")
+        return {}

@@ -14,6 +14,8 @@ from hamiltonian_rl.comparing import Job
 from hamiltonian_rl.comparison_runs import Outcome
 from hamiltonian_rl.console import SECONDS_BETWEEN_LINES
 
+LEAST_SHARE = 0.02  # of a run, before its speed is trusted: the first steps may take longer
+
 
 class TimeLeft:
     """Estimates the seconds left from how long each agent's runs take; of agents not yet seen, from the others' mean.
@@ -36,13 +38,14 @@ class TimeLeft:
         self._whole: dict[str, dict[str, float]] = {}  # seconds of a whole run, by agent and run
 
     def moved(self, job: Job, step: int) -> None:
-        """Take it that a run is at a step; the first call says where it starts."""
+        """Take it that a run is at a step; its time counts from the last call before it moves."""
         left = max(0.0, 1.0 - step / job.config.steps)
-        started, left_then = self._started.setdefault(job.name, (self._clock(), left))
         self._shares_left[job.name] = left
-        if left < left_then:
-            seconds = (self._clock() - started) / (left_then - left)
-            self._whole.setdefault(job.label, {})[job.name] = seconds
+        started, left_then = self._started.get(job.name, (0.0, left))
+        if left == left_then:
+            self._started[job.name] = self._clock(), left
+        elif left_then - left >= LEAST_SHARE:
+            self._whole.setdefault(job.label, {})[job.name] = (self._clock() - started) / (left_then - left)
 
     def ended(self, job: Job) -> None:
         """Take it that a run has ended."""

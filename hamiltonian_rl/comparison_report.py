@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hamiltonian_rl.comparing import Comparison
+from hamiltonian_rl.comparison_optimum import MeanOptimum
 from hamiltonian_rl.comparison_statistics import (
     Estimate,
     MedianTime,
@@ -49,6 +50,7 @@ class AgentSummary:
         runs: How many were asked for.
         finished: How many came to their end, and so have a final return.
         final_return: Interquartile mean of the final returns, with its interval; NaN where there is none.
+        regret: Likewise of what they lack of the optimum from the same start states.
         cpu_seconds: Median of the finished runs' training.
         times: Median steps and seconds by name ("steps_to_threshold", ...); empty where there is no threshold.
     """
@@ -57,11 +59,18 @@ class AgentSummary:
     runs: int
     finished: int
     final_return: Estimate
+    regret: Estimate
     cpu_seconds: float
     times: dict[str, MedianTime]
 
 
-def summarize(label: str, runs: int, results: Sequence[dict[str, Any]], threshold: float | None) -> AgentSummary:
+def summarize(
+    label: str,
+    runs: int,
+    results: Sequence[dict[str, Any]],
+    threshold: float | None = None,
+    regrets: Sequence[float] = (),
+) -> AgentSummary:
     """Summarize one agent's runs.
 
     Args:
@@ -69,6 +78,7 @@ def summarize(label: str, runs: int, results: Sequence[dict[str, Any]], threshol
         runs: How many were asked for.
         results: Of the runs that have begun, however they ended.
         threshold: Return that counts as solved; None for none.
+        regrets: Of the runs of which they are known.
     """
     finished = [result for result in results if result["status"] == "finished"]
     seconds = [result["training_cpu_seconds"] for result in finished]
@@ -77,6 +87,7 @@ def summarize(label: str, runs: int, results: Sequence[dict[str, Any]], threshol
         runs,
         len(finished),
         estimate([result["mean_reward"] for result in finished]),
+        estimate(regrets),
         float(np.median(seconds)) if seconds else np.nan,
         _median_times(results, threshold) if results and threshold is not None else {},
     )
@@ -101,31 +112,37 @@ class Report:
         comparison: What was compared.
         threshold: Return that counts as solved; None for none.
         results: Of the runs that have begun, by agent.
+        optima: Of the finished runs, by their names; empty where none is known.
         summaries: Of the agents.
     """
 
     comparison: Comparison
     threshold: float | None
     results: dict[str, list[dict[str, Any]]]
+    optima: dict[str, MeanOptimum]
     summaries: tuple[AgentSummary, ...]
 
 
-def report_on(comparison: Comparison, threshold: float | None = None) -> Report:
+def report_on(
+    comparison: Comparison, threshold: float | None = None, optima: dict[str, MeanOptimum] | None = None
+) -> Report:
     """Read the runs' results and summarize them.
 
     Args:
         comparison: What was compared.
         threshold: Return that counts as solved; the environment's own unless given.
+        optima: From `optima_of`, where there are any.
     """
     threshold = env_spec(comparison.env).reward_threshold if threshold is None else threshold
-    results = {
-        label: [result for job in comparison.of_agent(label) if (result := job.result()) is not None]
-        for label in comparison.labels
-    }
-    summaries = tuple(
-        summarize(label, len(comparison.of_agent(label)), found, threshold) for label, found in results.items()
-    )
-    return Report(comparison, threshold, results, summaries)
+    optima = optima or {}
+    results, summaries = {}, []
+    for label in comparison.labels:
+        jobs = comparison.of_agent(label)
+        found = {job.name: result for job in jobs if (result := job.result()) is not None}
+        regrets = [optima[name].value - found[name]["mean_reward"] for name in found if name in optima]
+        results[label] = list(found.values())
+        summaries.append(summarize(label, len(jobs), results[label], threshold, regrets))
+    return Report(comparison, threshold, results, optima, tuple(summaries))
 
 
 # Tables
@@ -145,9 +162,9 @@ def _return_row(summary: AgentSummary) -> dict[str, str]:
     return {
         "agent": summary.label,
         "runs finished": f"{summary.finished} of {summary.runs}",
-        "return": _number(summary.final_return.mean),
-        "95 % interval": _interval(summary.final_return),
-        "CPU seconds": _number(summary.cpu_seconds, 1),
+        "return (95 % interval)": _estimate(summary.final_return),
+        "regret (95 % interval)": _estimate(summary.regret),
+        "CPU seconds": _number(summary.cpu_seconds, 2),
     }
 
 
@@ -157,16 +174,20 @@ def _time_row(summary: AgentSummary, milestone: str) -> dict[str, str]:
         "agent": summary.label,
         "runs that got there": "-" if steps is None else f"{steps.reached} of {steps.runs}",
         "T_sample (steps)": _time(steps, 0),
-        "T_compute (CPU seconds)": _time(seconds, 1),
+        "T_compute (CPU seconds)": _time(seconds, 2),
     }
 
 
-def _number(value: float, digits: int = 2) -> str:
-    return "-" if np.isnan(value) else f"{value:,.{digits}f}"
+def _number(value: float, digits: int | None = None) -> str:
+    """Return a number as people read it: of small ones more digits, of none a dash."""
+    if np.isnan(value):
+        return "-"
+    return f"{value:,.{(2 if abs(value) >= 10 or value == 0 else 4) if digits is None else digits}f}"
 
 
-def _interval(found: Estimate) -> str:
-    return "-" if np.isnan(found.lower) else f"{_number(found.lower)} to {_number(found.upper)}"
+def _estimate(found: Estimate) -> str:
+    interval = "" if np.isnan(found.lower) else f" ({_number(found.lower)} to {_number(found.upper)})"
+    return _number(found.mean) + interval
 
 
 def _time(time: MedianTime | None, digits: int) -> str:
@@ -196,7 +217,24 @@ def explanation(report: Report) -> str:
         "Times are medians over the runs, unfinished ones too; '>' stands before one that the runs which never got "
         "there leave open: the median is above that."
     )
-    return returns if report.threshold is None else f"{returns} {times}"
+    sentences = [returns, *([times] if report.threshold is not None else []), *_optimum_sentence(report)]
+    return " ".join(sentences)
+
+
+def _optimum_sentence(report: Report) -> list[str]:
+    """Say what the optimum is on average, and how it is known; nothing where there is none."""
+    if not report.optima:
+        return []
+    found = list(report.optima.values())
+    value, error = (float(np.mean([getattr(one, name) for one in found])) for name in ("value", "error"))
+    certificates = "; ".join(sorted({one.certificate for one in found}))
+    above = ""
+    if certificates == "lower bound" and not np.isnan(error):
+        above = f": the true one may be {_number(error)} above it, by the grid's estimate"
+    return [
+        "Regret is what the returns lack of the optimum that is computed from the same start states: "
+        f"{_number(value)} on average ({certificates}{above})."
+    ]
 
 
 def csv_text(report: Report) -> str:
@@ -210,6 +248,9 @@ def csv_text(report: Report) -> str:
             "final_return": summary.final_return.mean,
             "final_return_lower": summary.final_return.lower,
             "final_return_upper": summary.final_return.upper,
+            "regret": summary.regret.mean,
+            "regret_lower": summary.regret.lower,
+            "regret_upper": summary.regret.upper,
             "training_cpu_seconds": summary.cpu_seconds,
         }
         for name in (f"{unit}_to_{milestone}" for milestone in MILESTONES for unit in ("steps", "seconds")):
@@ -244,6 +285,8 @@ def write_report(report: Report) -> None:
     write_text(folder / "comparison.csv", csv_text(report))
     curves = learning_curves(report)
     levels = {} if report.threshold is None else {"threshold": report.threshold}
+    if report.optima:
+        levels["optimum, computed"] = float(np.mean([optimum.value for optimum in report.optima.values()]))
     picture = learning_picture(curves, levels, title)
     with atomic_write(folder / "comparison.png") as file:
         picture.savefig(file, format="png", dpi=120)

@@ -23,11 +23,16 @@ from typing import Any, Protocol
 
 from hamiltonian_rl.agents.progress import ProgressBar
 from hamiltonian_rl.comparing import Job
+from hamiltonian_rl.comparison_optimum import keep_starts
+from hamiltonian_rl.comparison_pictures import learned_picture
 from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, UsageError
+from hamiltonian_rl.solving import Figure
 from hamiltonian_rl.tracking.run_folder import file_name
+from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
 from hamiltonian_rl.training import TrainingRun, resume_run, start_run
 
 SECONDS_BETWEEN_REPORTS = 0.2
+PICTURE = "learned/value"  # tag
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -238,12 +243,25 @@ def _work(job: Job, connection: Connection, output: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
-        result = _opened(job, _Reporter(connection)).execute()
+        run = _opened(job, _Reporter(connection))
+        result = run.execute()
+        if result["status"] == "finished":
+            keep_starts(run.folder.path, run.starts)
+            _draw(run)
         connection.send(Outcome(job, result["status"]))
     except HamiltonianRLError as error:
         connection.send(Outcome(job, "failed", str(error)))
     except KeyboardInterrupt:
         connection.send(Outcome(job, "stopped"))
+
+
+def _draw(run: TrainingRun) -> None:
+    """Write a picture of what the agent has learnt into its run, where it can be drawn."""
+    picture = learned_picture(run.agent, run.config)
+    if picture is not None:
+        sink = TensorBoardSink(run.folder.path)
+        sink.write({PICTURE: Figure(picture)}, run.agent.num_timesteps)
+        sink.close()
 
 
 def _end_with_parent() -> None:

@@ -163,6 +163,11 @@ class TrainingRun(Callback):
             self._sink.write_hparams(_flat(dataclasses.asdict(self.config)))
         self.agent.set_logger(Logger(self._sink))
 
+    @property
+    def starts(self) -> np.ndarray:
+        """First observations of the last greedy episodes, shape ``(n, ...)``."""
+        return self._evaluator.starts
+
     def close(self) -> None:
         """Close what is open: the progress, the log, the environments."""
         if self.progress:

@@ -18,7 +18,11 @@ LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
 
 
 def value_picture(
-    value: np.ndarray, shape: tuple[int, int] | None, signs: np.ndarray | None, title: str, what: str = "return"
+    value: np.ndarray,
+    shape: tuple[int, int] | None,
+    signs: np.ndarray | None,
+    title: str,
+    label: str = "optimal value (return)",
 ) -> Figure:
     """Draw values: as a heat map where the states are cells of a map, else sorted along a line.
 
@@ -27,17 +31,17 @@ def value_picture(
         shape: Rows and columns of the map, or None.
         signs: A sign a state to write into its cell, shape ``(S,)``, or None.
         title: Of the picture.
-        what: What the values are.
+        label: Of the values.
     """
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes: Any = figure.add_subplot()
     axes.set_title(title)
     if shape is None:
         axes.plot(np.sort(value[np.isfinite(value)])[::-1])
-        axes.set(xlabel="state, from the best to the worst", ylabel=f"optimal value ({what})")
+        axes.set(xlabel="state, from the best to the worst", ylabel=label)
         return figure
     image = axes.imshow(value.reshape(shape), cmap="cividis")  # readable with every kind of color vision
-    figure.colorbar(image, ax=axes, label=f"optimal value ({what})", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.8)
     axes.set(xlabel="column", ylabel="row")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -211,6 +215,42 @@ def regret_picture(
     return figure
 
 
+def plane_picture(
+    axes_values: tuple[np.ndarray, ...],
+    value: np.ndarray,
+    action: np.ndarray,
+    costate: np.ndarray,
+    names: tuple[str, ...],
+    title: str,
+) -> Figure:
+    """Draw a value over a plane with arrows along its slope, and beside it the greedy action.
+
+    Args:
+        axes_values: Coordinates of the grid points, shapes ``(P,)`` and ``(Q,)``.
+        value: ``V``, shape ``(P, Q)``.
+        action: Shape ``(P, Q)``.
+        costate: ``∇V``, shape ``(P, Q, 2)``.
+        names: Of the two coordinates.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(11.0, 4.8), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    for axes, shown, label in ((left, value, "value"), (right, action, "greedy action")):
+        image = axes.pcolormesh(*axes_values, shown.T, cmap="cividis", shading="nearest")
+        figure.colorbar(image, ax=axes, label=label)
+        axes.set(xlabel=names[0], ylabel=names[1])
+    # Along the picture's axes, whose units differ: how V changes across the whole of either.
+    arrows = costate * [float(np.ptp(axis)) for axis in axes_values]
+    length = np.linalg.norm(arrows, axis=-1, keepdims=True)
+    arrows = np.divide(arrows, length, out=np.zeros_like(arrows), where=length > 0)
+    few = slice(2, None, 4)
+    places = np.meshgrid(axes_values[0][few], axes_values[1][few], indexing="ij")
+    left.quiver(*places, arrows[few, few, 0], arrows[few, few, 1], color="white", edgecolor="black", linewidth=0.4)
+    left.set_title("arrows: the costate's direction", fontsize="small")
+    return figure
+
+
 @dataclass(frozen=True)
 class LearningCurve:
     """How an agent's return grows with what it has seen and computed; every array has the shape ``(P,)``.
@@ -245,11 +285,11 @@ def learning_picture(curves: dict[str, LearningCurve], levels: dict[str, float],
         style: Any = {"color": COLORS[index % len(COLORS)], "ls": DASHES[index % len(DASHES)]}
         marker = "o" if len(curve.steps) == 1 else None
         for axes, places in ((left, curve.steps), (right, curve.seconds)):
-            axes.plot(places, curve.mean, label=name, marker=marker, **style)
+            axes.plot(places, curve.mean, label=name, marker=marker, lw=2.0, zorder=3, **style)
             axes.fill_between(places, curve.lower, curve.upper, color=style["color"], alpha=0.2, linewidth=0)
     for index, (name, level) in enumerate(levels.items()):
         for axes in (left, right):
-            axes.axhline(level, color="black", lw=1.0, ls=DASHES[-1 - index % len(DASHES)], label=name)
+            axes.axhline(level, color="0.3", lw=1.0, ls=DASHES[-1 - index % len(DASHES)], label=name)
     left.set(xlabel="environment steps", ylabel="mean greedy return")
     right.set(xlabel="CPU seconds of training", xscale="log" if curves else "linear")
     if curves:

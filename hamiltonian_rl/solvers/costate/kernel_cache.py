@@ -13,6 +13,7 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.fingerprint import fingerprint
 from hamiltonian_rl.solvers.costate.kernels import FORWARD, compile_kernels
+from hamiltonian_rl.solvers.costate.kinks import Kinks
 from hamiltonian_rl.solvers.costate.snapshot import Snapshot
 from hamiltonian_rl.tracing.vector_code import LANES, Library
 
@@ -26,11 +27,13 @@ class Compiled:
     Attributes:
         library: The kernels.
         constraints: How many, of a step and of the end.
+        kinks: Where its functions are not smooth.
         checked: Pairs of horizon and number of states that the problem's functions have been tried with.
     """
 
     library: Library
     constraints: tuple[int, int]
+    kinks: Kinks
     checked: set[tuple[int | None, int]] = field(default_factory=set)
 
 
@@ -73,7 +76,7 @@ def compiled(problem: ControlProblem) -> Compiled:
 
 def _compile(problem: ControlProblem) -> Compiled:
     augmented = Augmented(problem)
-    return Compiled(compile_kernels(problem), (augmented.sizes[2], augmented.end_sizes[2]))
+    return Compiled(compile_kernels(problem), (augmented.sizes[2], augmented.end_sizes[2]), Kinks(problem))
 
 
 def _still_true(library: Library, problem: ControlProblem) -> bool:

@@ -108,10 +108,8 @@ def solve_costate(
         )
     settings = checked_settings(tol, max_iterations, threads)
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
-    space = problem.action_space
-    barrier = barrier and bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
-    paths = (first_path(problem, states, start) for start in firsts)
-    runs = [_solve(problem, states, path, settings, solve_phase, barrier) for path in paths]
+    barrier = barrier and bool(np.isfinite([problem.action_space.low, problem.action_space.high]).any())
+    runs = [_solve(problem, states, first_path(problem, states, x), settings, solve_phase, barrier) for x in firsts]
     if starts is None and barrier and bounded_on_both_sides(problem):
         high = replace(settings, first_barrier=HIGH_BARRIER)
 
