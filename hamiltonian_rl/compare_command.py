@@ -101,7 +101,7 @@ def _optima(comparison: Comparison) -> dict[str, MeanOptimum]:
 
     try:
         with work_shown() as show:
-            return optima_of(comparison, show, lambda sweeps, gap: show(f"Grid: {sweeps:,} sweeps"))
+            return optima_of(comparison, show)
     except HamiltonianRLError as error:
         say(f"There is no regret in the table: {error}")
         return {}
