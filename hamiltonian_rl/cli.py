@@ -337,7 +337,7 @@ def _regret(result: dict[str, Any]) -> dict[str, str]:
     least = ", at least" if result["certificate"] == "lower bound" else ""
     return {
         "Optimum from the same start states": f"{result['return_optimal']:.2f} ({result['certificate']})",
-        f"Regret{least}": f"{result['regret']:.2f}",
+        f"Regret{least}": f"{result['regret']:.4g}",
     }
 
 
