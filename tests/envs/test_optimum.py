@@ -11,6 +11,7 @@ import hamiltonian_rl
 from hamiltonian_rl.envs.behind import problem_behind
 from hamiltonian_rl.envs.control_env import ControlEnv
 from hamiltonian_rl.envs.making import make_env
+from hamiltonian_rl.envs.model_check import check_model
 from hamiltonian_rl.envs.optimum import optimum_of
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
@@ -186,6 +187,30 @@ def test_the_optimum_of_an_environment_of_ones_own_is_that_of_the_problem_it_reg
     assert optimum_of(coast, {"target": 0.5, "max_episode_steps": 1}).returns(np.array([[5.0]])).value[
         0
     ] == pytest.approx(-2.0, abs=1e-4)
+
+
+def test_a_problem_that_is_not_the_process_of_its_environment_is_refused(coast):
+    class Slower(CoastProblem):
+        def dynamics(self, state, action, step):
+            return state + 0.9 * action.clamp(-1.0, 1.0)
+
+    class Elsewhere(CoastProblem):
+        def reward(self, state, action, step):
+            return super().reward(state, action, step) - 0.01
+
+    class Ending(CoastProblem):
+        def terminated(self, state):
+            return state[..., 0].abs() < 1.0
+
+    for wrong in (Slower, Elsewhere, Ending):
+        hamiltonian_rl.register_problem(coast, wrong)
+        with pytest.raises(UsageError, match=rf"{wrong.__name__} is not the process of {coast}: from the state"):
+            optimum_of(coast)
+
+
+@pytest.mark.parametrize("env_id", [env_id for env_id in PROBLEMS if not env_id.startswith("hrl/")])
+def test_gymnasiums_own_environments_are_the_processes_of_their_problems(env_id):
+    check_model(gym.make(env_id), hamiltonian_rl.problem(env_id), steps=500)
 
 
 def test_a_problem_without_an_environment_of_its_own_is_taken_too():
