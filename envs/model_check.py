@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from hamiltonian_rl.envs.checking import env_name
+from hamiltonian_rl.envs.stepping import Stepper
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 
@@ -36,35 +37,44 @@ def check_model(env: gym.Env, problem: ControlProblem, *, steps: int = 100, seed
         Traceback (most recent call last):
         hamiltonian_rl.errors.UsageError: Pendulum is not the process of Pendulum-v1: ...
     """
+    _check_observations(env, problem)
     env.action_space.seed(seed)
-    observation, _ = env.reset(seed=seed)
-    step = 0
+    stepper = Stepper(env)
+    stepper.reset(seed)
+    count = 0
     for _ in range(steps):
         action = env.action_space.sample()
-        after, reward, terminated, truncated, _ = env.step(action)
-        state, next_state = (_state(problem, seen) for seen in (observation, after))
-        found = next_state, float(reward), bool(terminated)
-        expected = _step(problem, state, action, step)
+        taken = stepper.step(np.asarray(action)[None])
+        state, next_state = (_state(problem, seen) for seen in (taken.observations, taken.next_observations))
+        found = next_state, float(taken.rewards[0]), bool(taken.terminated[0])
+        expected = _step(problem, state, action, count)
         if not _same(problem, found, expected):
             raise UsageError(
-                f"{type(problem).__name__} is not the process of {env_name(env)}: from the state {_shown(state)} the "
+                f"{type(problem).__name__} is not the process of {stepper.name}: from the state {_shown(state)} the "
                 f"action {action!r} leads in the environment to {_told(found)}, by the problem to {_told(expected)}. "
                 "Correct the problem, or register the right one."
             )
-        observation, step = after, step + 1
-        if terminated or truncated:
-            observation, _ = env.reset()
-            step = 0
+        count = 0 if taken.over[0] else count + 1
+
+
+def _check_observations(env: gym.Env, problem: ControlProblem) -> None:
+    import torch
+
+    shape = tuple(problem.observation(torch.zeros((1, *problem.state_space.shape), dtype=torch.float64)).shape[1:])
+    if not isinstance(env.observation_space, gym.spaces.Box) or env.observation_space.shape != shape:
+        raise UsageError(
+            f"{type(problem).__name__} is not the process of {env_name(env)}: its observations have shape {shape}, "
+            f"those of the environment are {env.observation_space}. Write the problem's `observation`."
+        )
 
 
 _Step = tuple[np.ndarray, float, bool]  # next state, reward, and whether the episode is over with that
 
 
-def _state(problem: ControlProblem, observation: Any) -> np.ndarray:
+def _state(problem: ControlProblem, observations: np.ndarray) -> np.ndarray:
     import torch  # takes seconds to load
 
-    found: np.ndarray = problem.state_of(torch.as_tensor(np.asarray(observation, np.float64))[None]).numpy()
-    return found[0]
+    return np.asarray(problem.state_of(torch.as_tensor(observations.astype(float))).numpy()[0])
 
 
 def _step(problem: ControlProblem, state: np.ndarray, action: Any, step: int) -> _Step:

@@ -154,8 +154,8 @@ class ProblemOptimum(Optimum):
     def _observation_shape(self) -> tuple[int, ...]:
         import torch
 
-        first = torch.as_tensor(self.problem.initial_states(1, np.random.default_rng(0)))
-        return tuple(self.problem.observation(first).shape[1:])
+        nowhere = torch.zeros((1, *self.problem.state_space.shape), dtype=torch.float64)
+        return tuple(self.problem.observation(nowhere).shape[1:])
 
     def states(self, observations: np.ndarray) -> np.ndarray:
         """Return the states, shape ``(n, state size)``."""

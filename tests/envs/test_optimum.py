@@ -208,6 +208,12 @@ def test_a_problem_that_is_not_the_process_of_its_environment_is_refused(coast):
             optimum_of(coast)
 
 
+def test_a_problem_that_sees_something_else_is_refused(coast):
+    hamiltonian_rl.register_problem(coast, "hamiltonian_rl.envs.classic_control:Pendulum")
+    with pytest.raises(UsageError, match=r"its observations have shape \(3,\), those of the environment are Box"):
+        optimum_of(coast)
+
+
 @pytest.mark.parametrize("env_id", [env_id for env_id in PROBLEMS if not env_id.startswith("hrl/")])
 def test_gymnasiums_own_environments_are_the_processes_of_their_problems(env_id):
     check_model(gym.make(env_id), hamiltonian_rl.problem(env_id), steps=500)
@@ -216,6 +222,7 @@ def test_gymnasiums_own_environments_are_the_processes_of_their_problems(env_id)
 def test_a_problem_without_an_environment_of_its_own_is_taken_too():
     problem = CoastProblem()
     problem.horizon = 4
+    problem.state_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)  # no grid, and no first state to draw
     found = optimum_of(problem).returns(np.array([[2.0]]))
     assert found.value[0] == pytest.approx(-1.0, abs=1e-4)
     assert problem.discount == 1.0
