@@ -76,7 +76,7 @@ class ComparisonProgress:
         self._total, self._ended = len(jobs), 0
         self._last = time.monotonic()
         columns = TextColumn("{task.description}"), BarColumn(bar_width=12), TextColumn("{task.fields[note]}")
-        self._bars = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self._bars = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._all = self._bars.add_task("all runs", total=self._total, note="")
         self._tasks: dict[str, TaskID] = {}
 
