@@ -62,6 +62,7 @@ _EXPORTS = {
     "DQN": "dqn",
     "DoubleQLearning": "double_q_learning",
     "ExpectedSarsa": "expected_sarsa",
+    "OptimalityCallback": "optimality_callback",
     "PolicyIteration": "policy_iteration",
     "QLearning": "q_learning",
     "RandomAgent": "random_agent",

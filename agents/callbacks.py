@@ -14,7 +14,10 @@ from hamiltonian_rl.errors import UsageError
 
 
 class Callback:
-    """A callback with SB3's verbs; override what is needed. `on_step` returns False to stop."""
+    """A callback with SB3's verbs; override what is needed. `on_step` returns False to stop.
+
+    SB3's own models take it too: in a list or a `CallbackList` they call the verbs; alone they take it for a function.
+    """
 
     agent: Any = None
 
@@ -40,6 +43,14 @@ class Callback:
 
     def on_training_end(self) -> None:
         """Training ended."""
+
+    def __call__(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> bool:
+        """Do as `on_step`, after the first call has introduced the agent: what SB3 calls where it sees a function."""
+        if self.agent is not locals_["self"]:
+            self.init_callback(locals_["self"])
+            self.on_training_start(locals_, globals_)
+        self.update_locals(locals_)
+        return self.on_step()
 
 
 class FunctionCallback(Callback):

@@ -12,8 +12,8 @@ import gymnasium as gym
 import numba
 import numpy as np
 
-from hamiltonian_rl.agents.optimality import table_model
 from hamiltonian_rl.agents.q_table import TableSettings
+from hamiltonian_rl.envs.behind import table_model
 from hamiltonian_rl.errors import TrainingError, UsageError
 
 DRAWS = 4  # uniform numbers a step: explore or not, which action, which outcome, which start of the next episode

@@ -61,8 +61,8 @@ class CostateAgent(Agent):
     """Plans with the control problem behind its environment, or one that it learns, and acts by the paths' feedback.
 
     Attributes:
-        problem: The known control problem, at the environment's time limit. A saved agent knows it again where it is one
-            of `hamiltonian_rl.registry`; one of your own comes with its environment.
+        problem: The known control problem, at the environment's time limit. A saved agent knows it again where it is
+            one of `hamiltonian_rl.registry`; one of your own comes with its environment.
 
     Example:
         >>> agent = CostateAgent(gym.make("hrl/DoubleIntegrator-v0"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -18,10 +18,88 @@ MAX_COPIES, MAX_NATIVE_COPIES = 20, 1000
 STEPS_WITHOUT_LIMIT = 10_000
 
 
+class Episodes(NamedTuple):
+    """Greedy episodes.
+
+    Attributes:
+        returns: Undiscounted, shape ``(n,)``.
+        starts: Their first observations, in the same order, shape ``(n, ...)``; empty where observations are composite.
+        n_cut: How many were cut because the environment has no time limit.
+    """
+
+    returns: np.ndarray
+    starts: np.ndarray
+    n_cut: int
+
+
+def greedy_episodes(
+    stepper: Stepper,
+    agent: Any,
+    episodes: int,
+    seed: int,
+    *,
+    limit: int | None,
+    before_step: Callable[[int], None] = lambda finished: None,
+) -> Episodes:
+    """Run greedy episodes in an environment.
+
+    The copies of the environment share the episodes out beforehand; taking whatever ends first would favour short
+    episodes.
+
+    Args:
+        stepper: Of the environment, or of a vector.
+        agent: Anything with SB3's `predict`.
+        episodes: How many.
+        seed: Of the start states: the same seed gives every agent the same starts.
+        limit: The environment's limit of steps; where it has none, an episode is cut after 10,000.
+        before_step: Called before each step with the number of finished episodes; may raise to leave.
+
+    Example:
+        >>> from hamiltonian_rl.agents import RandomAgent
+        >>> env = gym.make("CartPole-v1")
+        >>> found = greedy_episodes(Stepper(env), RandomAgent(env), 3, seed=0, limit=500)
+        >>> found.returns.shape, found.starts.shape
+        ((3,), (3, 4))
+    """
+    shares = np.full(stepper.num_envs, episodes // stepper.num_envs)
+    shares[: episodes % stepper.num_envs] += 1
+    returns: list[list[float]] = [[] for _ in shares]
+    starts: list[list[Any]] = [[] for _ in shares]
+    running, lengths, n_cut = np.zeros(stepper.num_envs), np.zeros(stepper.num_envs, int), 0
+    stepper.reset(seed)
+    composite = isinstance(stepper.observations, dict)
+    first = np.zeros((stepper.num_envs, 0)) if composite else stepper.observations.copy()
+    starting = np.ones(stepper.num_envs, bool)
+    while (finished := sum(map(len, returns))) < episodes:
+        before_step(finished)
+        actions, _ = agent.predict(stepper.observations, episode_start=starting, deterministic=True)
+        step = stepper.step(actions)
+        starting = step.over | ~step.valid
+        running += step.rewards * step.valid
+        lengths += step.valid
+        # A native vector need not keep the limit; where there is none, ours is not the environment's end.
+        cut = (lengths >= (limit or STEPS_WITHOUT_LIMIT)) & ~step.terminated & ((limit is None) | ~step.truncated)
+        for index in np.nonzero(step.over | cut)[0]:
+            if len(returns[index]) < shares[index]:
+                returns[index].append(float(running[index]))
+                starts[index].append(first[index].copy())
+                n_cut += int(limit is None and cut[index])
+            running[index], lengths[index] = 0.0, 0
+        if not composite:
+            begun = starting | cut
+            first[begun] = stepper.observations[begun]
+    return Episodes(
+        np.array([value for done in returns for value in done]),
+        np.array([value for done in starts for value in done]),
+        n_cut,
+    )
+
+
 class Evaluator:
     """Runs greedy episodes in an environment of its own, so that training never notices.
 
     Attributes:
+        starts: First observations of the last `returns`, in their order; empty where observations are composite.
         n_cut: Episodes of the last `returns` that were cut at 10,000 steps, for the environment has no
             time limit: their returns lack what would have come.
 
@@ -43,20 +121,17 @@ class Evaluator:
         self.env_id, self.settings, self.render_mode = env_id, dict(settings or {}), render_mode
         spec = env_spec(env_id)
         self._native = spec.vector_entry_point is not None and not self.settings and render_mode is None
-        self._limit = spec.max_episode_steps or STEPS_WITHOUT_LIMIT
-        self._endless = spec.max_episode_steps is None and "max_episode_steps" not in self.settings
-        if self._endless and not self._native:
+        limit = self.settings.get("max_episode_steps", spec.max_episode_steps)
+        self._limit: int | None = limit if limit is not None and limit > 0 else None  # -1 is Gymnasium's "none"
+        if self._limit is None and not self._native:
             self.settings["max_episode_steps"] = STEPS_WITHOUT_LIMIT
         self._steppers: dict[int, Stepper] = {}
-        self.n_cut = 0
+        self.starts, self.n_cut = np.zeros((0, 0)), 0
 
     def returns(
         self, agent: Agent, *, episodes: int, seed: int, before_step: Callable[[int], None] = lambda finished: None
     ) -> np.ndarray:
-        """Return the undiscounted returns of ``episodes`` greedy episodes.
-
-        The copies of the environment share the episodes out beforehand; taking whatever ends first would
-        favour short episodes.
+        """Return the undiscounted returns of greedy episodes; ``starts`` and ``n_cut`` tell of them too.
 
         Args:
             agent: Anything with SB3's `predict`.
@@ -64,29 +139,13 @@ class Evaluator:
             seed: Of the start states: the same seed gives every agent the same starts.
             before_step: Called before each step with the number of finished episodes; may raise to leave.
         """
-        stepper = self._stepper(episodes)
-        shares = np.full(stepper.num_envs, episodes // stepper.num_envs)
-        shares[: episodes % stepper.num_envs] += 1
-        returns: list[list[float]] = [[] for _ in shares]
-        running, lengths = np.zeros(stepper.num_envs), np.zeros(stepper.num_envs, int)
-        stepper.reset(seed)
-        self.n_cut = 0
-        starting = np.ones(stepper.num_envs, bool)
-        while (finished := sum(map(len, returns))) < episodes:
-            before_step(finished)
-            actions, _ = agent.predict(stepper.observations, episode_start=starting, deterministic=True)
-            step = stepper.step(actions)
-            starting = step.over | ~step.valid
-            running += step.rewards * step.valid
-            lengths += step.valid
-            # A native vector need not keep the limit; where there is none, ours is not the environment's end.
-            cut = (lengths >= self._limit) & ~step.terminated & (self._endless | ~step.truncated)
-            for index in np.nonzero(step.over | cut)[0]:
-                if len(returns[index]) < shares[index]:
-                    returns[index].append(float(running[index]))
-                    self.n_cut += int(cut[index])
-                running[index], lengths[index] = 0.0, 0
-        return np.array([value for done in returns for value in done])
+        found = self.run(agent, episodes=episodes, seed=seed, before_step=before_step)
+        self.starts, self.n_cut = found.starts, found.n_cut
+        return found.returns
+
+    def run(self, agent: Any, **arguments: Any) -> Episodes:
+        """Run greedy episodes; takes the arguments of `returns`."""
+        return greedy_episodes(self._stepper(arguments["episodes"]), agent, limit=self._limit, **arguments)
 
     def _stepper(self, episodes: int) -> Stepper:
         most = MAX_NATIVE_COPIES if self._native else MAX_COPIES if self.render_mode is None else 1

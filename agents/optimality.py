@@ -10,39 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hamiltonian_rl.envs.behind import copies_of
+from hamiltonian_rl.envs.behind import table_model
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solvers import policy_iteration, policy_value
 from hamiltonian_rl.tracking.logger import Logger
-
-
-def table_model(env: Any, discount: float, shape: tuple[int, int]) -> MDP:
-    """Return the MDP behind an environment, without its time limit.
-
-    Args:
-        env: A Gymnasium environment with a table ``P``, or a vector of equal ones.
-        discount: ``γ``.
-        shape: ``(S, A)`` of the agent's spaces.
-
-    Raises:
-        UsageError: There is no table, or it is not that of the problem as the agent meets it.
-
-    Example:
-        >>> import gymnasium as gym
-        >>> table_model(gym.make("CliffWalking-v1"), 0.99, (48, 4))
-        MDP(48 states, 4 actions, 188 successors, discount 0.99)
-    """
-    copies = copies_of(env)
-    mdp = MDP.from_gymnasium(copies[0], discount, horizon=None)
-    table = copies[0].unwrapped.P  # type: ignore[attr-defined]
-    if any(getattr(copy.unwrapped, "P", None) != table for copy in copies[1:]):
-        raise UsageError(
-            "The environments of the vector have different tables; expected one problem. Give one of them."
-        )
-    if mdp.rewards.shape != shape:
-        raise UsageError(f"The table `P` is for {mdp.rewards.shape} states and actions; the spaces have {shape}.")
-    return mdp
 
 
 class Optimality:
@@ -69,7 +41,7 @@ class Optimality:
 
         * ``value_error``: ``max_s |V(s) - V*(s)|`` over the states that can occur. In the others nothing can
           be learnt.
-        * ``regret``: ``Σ_s p_0(s) (V*(s) - V_π(s))`` for the first state's distribution ``p_0``.
+        * ``discounted_regret``: ``Σ_s p_0(s) (V*(s) - V_π(s))`` for the first state's distribution ``p_0``.
 
         Args:
             env: What the agent learns from.
@@ -84,7 +56,7 @@ class Optimality:
             self._policy = policy.copy()
             self._regret = float(self._mdp.initial @ (self._optimum - policy_value(self._mdp, policy)))
         error = float(np.abs(value - self._optimum)[self._mdp.reachable].max())
-        return {"value_error": error, "regret": self._regret}
+        return {"value_error": error, "discounted_regret": self._regret}
 
     def _meet(self, env: Any) -> None:
         self._env, self._mdp, self._policy = env, None, None

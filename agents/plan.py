@@ -9,9 +9,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from hamiltonian_rl.agents.optimality import Optimality, table_model
+from hamiltonian_rl.agents.optimality import Optimality
 from hamiltonian_rl.agents.q_table import checked_array, table_shape
 from hamiltonian_rl.agents.settings import setting
+from hamiltonian_rl.envs.behind import table_model
 from hamiltonian_rl.errors import CheckpointError, UsageError
 from hamiltonian_rl.problems import MDP
 from hamiltonian_rl.solution import Solution

@@ -1,8 +1,9 @@
-"""What is behind an environment: the environment itself without its wrappers, and its control problem."""
+"""What is behind an environment: itself without its wrappers, its table of transitions, its control problem."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from gymnasium.vector import VectorEnv
 
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError, did_you_mean
-from hamiltonian_rl.problems import ControlProblem
+from hamiltonian_rl.problems import MDP, ControlProblem
 from hamiltonian_rl.registry import PROBLEMS
 
 # What these do leaves observations, actions, rewards and transitions as the environment has them. Monitor is SB3's.
@@ -52,6 +53,43 @@ def copies_of(env: Any) -> list[gym.Env]:
     return list(copies)
 
 
+def has_table(env: Any) -> bool:
+    """Whether an environment, or the first of a vector, carries a table ``P`` of its transitions."""
+    one = env if isinstance(env, gym.Env) else next(iter(getattr(env, "envs", [])), None)
+    table = getattr(getattr(one, "unwrapped", None), "P", None)
+    return isinstance(table, Mapping) and len(table) > 0
+
+
+def table_model(
+    env: Any, discount: float, shape: tuple[int, int] | None = None, horizon: int | str | None = None
+) -> MDP:
+    """Return the MDP behind an environment that carries its table.
+
+    Args:
+        env: A Gymnasium environment with a table ``P``, or a vector of equal ones.
+        discount: ``γ``.
+        shape: ``(S, A)`` of the agent's spaces, where there is one.
+        horizon: Steps after which an episode is cut off; "auto" is the environment's own limit.
+
+    Raises:
+        UsageError: There is no table, or it is not that of the problem as the agent meets it.
+
+    Example:
+        >>> table_model(gym.make("CliffWalking-v1"), 0.99, (48, 4))
+        MDP(48 states, 4 actions, 188 successors, discount 0.99)
+    """
+    copies = copies_of(env)
+    mdp = MDP.from_gymnasium(copies[0], discount, horizon)
+    table = copies[0].unwrapped.P  # type: ignore[attr-defined]
+    if any(getattr(copy.unwrapped, "P", None) != table for copy in copies[1:]):
+        raise UsageError(
+            "The environments of the vector have different tables; expected one problem. Give one of them."
+        )
+    if shape is not None and mdp.rewards.shape != shape:
+        raise UsageError(f"The table `P` is for {mdp.rewards.shape} states and actions; the spaces have {shape}.")
+    return mdp
+
+
 @dataclass(frozen=True)
 class ProblemSource:
     """What a problem is made from again: an id of `hamiltonian_rl.registry`, arguments, and the limit of steps."""
@@ -87,24 +125,35 @@ def problem_behind(env: Any) -> tuple[ControlProblem, ProblemSource | None]:
         >>> problem_behind(gym.make("Pendulum-v1", max_episode_steps=50))[1]
         ProblemSource(env_id='Pendulum-v1', arguments={}, horizon=50)
     """
+    _check_there_is_one(env)
     native = isinstance(env, VectorEnv) and not hasattr(env, "envs")
     copies = [env] if native else copies_of(env)
     one, sources = copies[0], [_source(each) for each in copies]
     if any(source != sources[0] for source in sources):
         raise UsageError("The environments of the vector have different problems; expected one. Give one of them.")
     own, source = getattr(one.unwrapped, "problem", None), sources[0]
+    limits = [getattr(one.spec, "max_episode_steps", None), getattr(one, "max_episode_steps", None)]
     if isinstance(own, ControlProblem):
         found = copy.copy(own)
-    elif source is not None:
-        found = problem(source.env_id, **source.arguments)
+        limits.append(own.horizon)  # which a `ControlEnv` keeps; the limit of others is what they are made with
     else:
-        name = type(one.unwrapped).__name__ if one.spec is None else one.spec.id
-        raise UsageError(
-            f'There is no control problem of "{name}". {did_you_mean(name, PROBLEMS)} Or make one a `ControlEnv`.'
-        )
-    limits = (found.horizon, getattr(one.spec, "max_episode_steps", None), getattr(one, "max_episode_steps", None))
+        _check_there_is_one(one)
+        assert source is not None
+        found = problem(source.env_id, **source.arguments)
     found.horizon = min((limit for limit in limits if limit is not None), default=None)
     return found, source and replace(source, horizon=found.horizon)
+
+
+def _check_there_is_one(env: Any) -> None:
+    """Refuse an environment without a problem; wrappers and vectors are looked at later."""
+    if not isinstance(env, gym.Env | VectorEnv) or hasattr(env, "envs"):
+        return
+    if not isinstance(getattr(env.unwrapped, "problem", None), ControlProblem) and _source(env) is None:
+        name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+        raise UsageError(
+            f'There is no control problem of "{name}". {did_you_mean(name, PROBLEMS)} Or register it with '
+            "hamiltonian_rl.register_problem, or make it a `ControlEnv` (docs/optimality.md)."
+        )
 
 
 def _source(env: Any) -> ProblemSource | None:

@@ -32,6 +32,7 @@ class Pendulum(ControlProblem):
     start, driven = (math.pi, 0.0), 1  # hanging
     state_names = ("angle (rad)", "angular velocity (rad/s)")
     action_names = ("torque (N m)",)
+    reward_bound = 0.0
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """Semi-implicit Euler of ``θ'' = 3g/(2l) sin θ + 3/(m l²) u`` with g = 10, l = m = 1, 0.05 s."""
@@ -145,6 +146,7 @@ class CartPole(ControlProblem):
     start, spread = (0.0, 0.0, 0.0, 0.0), (0.05, 0.05, 0.05, 0.05)
     state_names = ("position (m)", "velocity (m/s)", "angle (rad)", "angular velocity (rad/s)")
     action_names = ("push (0 left, 1 right)",)
+    reward_bound = 1.0
     phase_plane = (2, 3)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:

@@ -20,10 +20,10 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "problem":
-        from hamiltonian_rl.envs.problems import problem
+    if name in ("problem", "register_problem"):
+        from hamiltonian_rl.envs import problems
 
-        return problem
+        return getattr(problems, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

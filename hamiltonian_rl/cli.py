@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hamiltonian_rl.compare_command import compare
 from hamiltonian_rl.console import RUNS, EnvSettings, Interrupted, print_rows, print_table, say
 from hamiltonian_rl.errors import EnvironmentWarning, HamiltonianRLError, UsageError
 from hamiltonian_rl.solve_command import solve
 
 if TYPE_CHECKING:
+    from hamiltonian_rl.agents.evaluation import Episodes
+    from hamiltonian_rl.envs.optimum import Optimum
+    from hamiltonian_rl.inspection import OpenedModel
     from hamiltonian_rl.training import TrainingRun
 
 # Plain help: drawing boxes would cost more time than all the rest of `hrl --help`.
@@ -88,6 +92,10 @@ def train(
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads of the linear algebra [default: 1].")
     ] = None,
+    optimality: Annotated[
+        bool | None,
+        typer.Option(help="Log the computed optimum and the regret at each evaluation [default: where it is free]."),
+    ] = None,
 ) -> None:
     """Train an agent in an environment, and keep everything about it in a run folder.
 
@@ -95,8 +103,8 @@ def train(
     """
     from hamiltonian_rl.agents.settings import parse_assignment
 
-    given = {"seed": seed, "device": device, "eval_every": eval_every, "threads": threads}
-    fields = {name: value for name, value in given.items() if value is not None}
+    given = {"seed": seed, "device": device, "eval_every": eval_every, "threads": threads, "optimality": optimality}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     names = {"--agent": agent, "--n-envs": n_envs, "--set": settings, "--env-set": env_settings, "--env": env}
     chosen = dict(parse_assignment(text) for text in settings or [])
     env_chosen = dict(parse_assignment(text) for text in env_settings or [])
@@ -141,23 +149,60 @@ def evaluate(
     trust: Annotated[
         bool, typer.Option("--trust", help="Load an SB3 zip, which may run any code: only from people you trust.")
     ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="optimum", help="Compare each episode with the computed optimum from its start state."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where --against keeps table and picture [default: beside the model]."),
+    ] = None,
 ) -> None:
-    """Measure a trained agent over greedy episodes."""
+    """Measure a trained agent over greedy episodes.
+
+    With --against optimum also what each episode lacks of the best possible from its own start state. The optimum is
+    computed from the environment's table of transitions or its control problem; docs/optimality.md says how to
+    register one for an environment of your own.
+    """
     from hamiltonian_rl.agents.progress import episodes_shown
     from hamiltonian_rl.agents.settings import parse_assignment
-    from hamiltonian_rl.inspection import evaluate_model, open_model
+    from hamiltonian_rl.inspection import evaluate_model, evaluation_rows, open_model
+    from hamiltonian_rl.regret import folder_beside, optimum_for
 
     env_chosen = dict(parse_assignment(text) for text in env_settings or [])
     opened = open_model(model, env=env, env_settings=env_chosen, algorithm=agent, trust=trust)
     opened = opened.with_seed(seed)
     if render and video is not None:
         raise UsageError("--render and --video exclude each other: one shows, the other records.")
+    if against not in (None, "optimum"):
+        raise UsageError(f'Cannot evaluate against "{against}"; expected --against optimum.')
+    if out is not None and against is None:
+        raise UsageError("--out says where --against keeps its files; without --against optimum leave it out.")
+    optimum = optimum_for(opened, say) if against is not None else None
     count = episodes or (1 if render or video is not None else 100)
     with episodes_shown(count) as show:
-        summary = evaluate_model(opened, count, render=render, video=video, progress=show)
-    print_table(f"{opened.agent.name} on {opened.env_id}", summary)
+        found = evaluate_model(opened, count, render=render, video=video, progress=show)
+    title, rows = f"{opened.agent.name} on {opened.env_id}", evaluation_rows(opened, found, video)
+    if optimum is None:
+        print_table(title, rows)
+    else:
+        _print_regrets(opened, optimum, found, title, rows, out or folder_beside(model))
 
 
+def _print_regrets(
+    opened: OpenedModel, optimum: Optimum, found: Episodes, title: str, rows: dict[str, str], folder: Path
+) -> None:
+    from hamiltonian_rl.regret import regrets_of
+
+    regrets = regrets_of(optimum, found)
+    print_table(title, {**rows, **regrets.rows()})
+    print_rows(f"Where most is lost: {', '.join(regrets.state_names)}", regrets.worst())
+    about = {"agent": opened.agent.name, "env": opened.env_id, "env_settings": opened.env_settings, "seed": opened.seed}
+    regrets.keep(folder, about, title)
+    say(f"Each start state, and a picture, lie in   {folder}")
+
+
+app.command(epilog="Example: hrl compare --env CartPole-v1 --agents dqn,sb3:dqn,sb3:ppo --seeds 5 --jobs 2")(compare)
 app.command(epilog="Example: hrl solve --env FrozenLake-v1 --env-set map_name=8x8")(solve)
 
 
@@ -278,10 +323,20 @@ def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
             f"{result['mean_reward']:.2f} ± {result['mean_reward_standard_error']:.2f} (standard error)"
         ),
         **_best_possible(run),
+        **_regret(result),
         **({"Cut off": f"{cut} of them after 10,000 steps: there is no time limit"} if cut else {}),
         f"Threshold {'' if threshold is None else f'{threshold:g} '}reached": reached("threshold"),
         "Solved for good (5 evaluations in a row)": reached("solved_for_good"),
         "Training": f"{result['steps']:,} steps, {result['training_cpu_seconds']:.1f} CPU seconds",
+    }
+
+
+def _regret(result: dict[str, Any]) -> dict[str, str]:
+    if "regret" not in result:
+        return {}
+    return {
+        "Optimum from the same start states": f"{result['return_optimal']:.2f}",
+        "Regret": f"{result['regret']:.2f}",
     }
 
 

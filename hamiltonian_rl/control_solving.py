@@ -194,12 +194,11 @@ def _first_state(problem: ControlProblem, text: str | None) -> np.ndarray:
     Raises:
         UsageError: It is none, lies outside the state space, or the episode is over there.
     """
+    from hamiltonian_rl.problems.control_problem import nominal_state
     from hamiltonian_rl.problems.outcomes import over
 
     if text is None:
-        if len(problem.start):
-            return np.asarray(problem.start, dtype=float)
-        return np.asarray(problem.initial_states(1, np.random.default_rng(0))[0], dtype=float)
+        return nominal_state(problem)
     n = problem.state_space.shape[0]
     names = tuple(problem.state_names) or tuple(f"coordinate {index}" for index in range(n))
     try:

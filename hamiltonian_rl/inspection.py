@@ -16,7 +16,7 @@ import numpy as np
 
 from hamiltonian_rl.agents import AGENTS, agent_class
 from hamiltonian_rl.agents.base import Agent
-from hamiltonian_rl.agents.evaluation import STEPS_WITHOUT_LIMIT, Evaluator, mean_and_error
+from hamiltonian_rl.agents.evaluation import STEPS_WITHOUT_LIMIT, Episodes, Evaluator, mean_and_error
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import close_env, env_spec, make_env
 from hamiltonian_rl.errors import (
@@ -100,8 +100,8 @@ def evaluate_model(
     render: bool = False,
     video: Path | None = None,
     progress: Callable[[int], None] = lambda finished: None,
-) -> dict[str, str]:
-    """Run greedy episodes and return what a person wants to know, as rows of a table.
+) -> Episodes:
+    """Run greedy episodes.
 
     Args:
         model: The agent and its environment.
@@ -121,17 +121,18 @@ def evaluate_model(
 
         seed = FINAL_SEED + 1000 * model.seed
         try:
-            returns = evaluator.returns(model.agent, episodes=episodes, seed=seed, before_step=before_step)
+            return evaluator.run(model.agent, episodes=episodes, seed=seed, before_step=before_step)
         except HamiltonianRLError:
             raise
         except Exception as error:  # from inside a model that somebody else saved
             raise TrainingError(
                 f"{model.agent.name} failed in {model.env_id} with {type(error).__name__}: {first_line(error)}"
             ) from error
-    return _rows(model, returns, evaluator.n_cut, video)
 
 
-def _rows(model: OpenedModel, returns: np.ndarray, n_cut: int, video: Path | None) -> dict[str, str]:
+def evaluation_rows(model: OpenedModel, episodes: Episodes, video: Path | None = None) -> dict[str, str]:
+    """Return what a person wants to know of a model's greedy episodes, as rows of a table."""
+    returns = episodes.returns
     mean, error = mean_and_error(returns)
     threshold, several = env_spec(model.env_id).reward_threshold, len(returns) > 1
     rows = {
@@ -141,8 +142,8 @@ def _rows(model: OpenedModel, returns: np.ndarray, n_cut: int, video: Path | Non
         "Lowest, median, highest": f"{returns.min():.2f}, {np.median(returns):.2f}, {returns.max():.2f}",
         "Trained for": f"{model.agent.num_timesteps:,} steps",
     }
-    if n_cut:
-        rows["Cut off"] = f"{n_cut} of them after {STEPS_WITHOUT_LIMIT:,} steps: there is no time limit"
+    if episodes.n_cut:
+        rows["Cut off"] = f"{episodes.n_cut} of them after {STEPS_WITHOUT_LIMIT:,} steps: there is no time limit"
     if threshold is not None:
         rows["Threshold"] = f"{threshold:g}, {'reached' if mean >= threshold else 'not reached'}"
     if video is not None:

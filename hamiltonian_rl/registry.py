@@ -17,33 +17,35 @@ OWN = "hrl/"
 
 
 class Registered(NamedTuple):
-    """Where a problem's class is, after how many steps its environment ends, and what the class is given."""
+    """A problem's class, after how many steps its environment ends, and what the class is given.
 
-    module: str
-    name: str
-    steps: int
+    The class itself, or where it is, "module:name".
+    """
+
+    entry_point: str | type
+    steps: int | None
     parameters: Mapping[str, Any] = MappingProxyType({})
 
 
 PROBLEMS = {
-    "Acrobot-v1": Registered("classic_control", "Acrobot", 500),
-    "CartPole-v1": Registered("classic_control", "CartPole", 500),
-    "MountainCar-v0": Registered("classic_control", "MountainCar", 200),
-    "MountainCarContinuous-v0": Registered("classic_control", "ContinuousMountainCar", 999),
-    "Pendulum-v1": Registered("classic_control", "Pendulum", 200),
+    "Acrobot-v1": Registered("hamiltonian_rl.envs.classic_control:Acrobot", 500),
+    "CartPole-v1": Registered("hamiltonian_rl.envs.classic_control:CartPole", 500),
+    "MountainCar-v0": Registered("hamiltonian_rl.envs.classic_control:MountainCar", 200),
+    "MountainCarContinuous-v0": Registered("hamiltonian_rl.envs.classic_control:ContinuousMountainCar", 999),
+    "Pendulum-v1": Registered("hamiltonian_rl.envs.classic_control:Pendulum", 200),
     "hrl/BoundedDoubleIntegrator-v0": Registered(
-        "double_integrator", "DoubleIntegrator", 50, MappingProxyType({"action_bound": 5.0})
+        "hamiltonian_rl.envs.double_integrator:DoubleIntegrator", 50, MappingProxyType({"action_bound": 5.0})
     ),
-    "hrl/BrockMirman-v0": Registered("economics", "BrockMirman", 100),
-    "hrl/BrysonDenham-v0": Registered("double_integrator", "BrysonDenham", 50),
-    "hrl/CakeEating-v0": Registered("economics", "CakeEating", 10),
-    "hrl/CartPoleSwingUp-v0": Registered("mechanics", "CartPoleSwingUp", 200),
-    "hrl/DoubleIntegrator-v0": Registered("double_integrator", "DoubleIntegrator", 50),
-    "hrl/LinearQuadratic-v0": Registered("linear_quadratic", "LinearQuadratic", 100),
-    "hrl/Quadrotor-v0": Registered("mechanics", "Quadrotor", 100),
-    "hrl/SmoothMountainCar-v0": Registered("mechanics", "SmoothMountainCar", 150),
-    "hrl/VanDerPol-v0": Registered("van_der_pol", "VanDerPol", 100),
-    "hrl/Zermelo-v0": Registered("zermelo", "Zermelo", 50),
+    "hrl/BrockMirman-v0": Registered("hamiltonian_rl.envs.economics:BrockMirman", 100),
+    "hrl/BrysonDenham-v0": Registered("hamiltonian_rl.envs.double_integrator:BrysonDenham", 50),
+    "hrl/CakeEating-v0": Registered("hamiltonian_rl.envs.economics:CakeEating", 10),
+    "hrl/CartPoleSwingUp-v0": Registered("hamiltonian_rl.envs.mechanics:CartPoleSwingUp", 200),
+    "hrl/DoubleIntegrator-v0": Registered("hamiltonian_rl.envs.double_integrator:DoubleIntegrator", 50),
+    "hrl/LinearQuadratic-v0": Registered("hamiltonian_rl.envs.linear_quadratic:LinearQuadratic", 100),
+    "hrl/Quadrotor-v0": Registered("hamiltonian_rl.envs.mechanics:Quadrotor", 100),
+    "hrl/SmoothMountainCar-v0": Registered("hamiltonian_rl.envs.mechanics:SmoothMountainCar", 150),
+    "hrl/VanDerPol-v0": Registered("hamiltonian_rl.envs.van_der_pol:VanDerPol", 100),
+    "hrl/Zermelo-v0": Registered("hamiltonian_rl.envs.zermelo:Zermelo", 50),
 }
 
 

@@ -16,6 +16,7 @@ from hamiltonian_rl.agents.q_table import MOST_ENTRIES
 from hamiltonian_rl.agents.settings import make_settings, setting
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import close_env, env_spec, make_env
+from hamiltonian_rl.envs.optimum import is_tabulated
 from hamiltonian_rl.errors import CheckpointError, UsageError
 from hamiltonian_rl.tracking.checkpoint import Tree
 from hamiltonian_rl.tracking.run_folder import read_config
@@ -38,6 +39,7 @@ class RunConfig:
     eval_every: int = setting(1000, "environment steps between evaluations", least=1)
     eval_episodes: int = setting(20, "greedy episodes in one evaluation", least=1, most=1_000_000)
     final_episodes: int = setting(100, "greedy episodes at the end", least=1, most=1_000_000)
+    optimality: bool = setting(False, "log the optimum and the regret beside each evaluation")
     env_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -78,6 +80,7 @@ def resolve(
     n_envs: int | None = None,
     settings: dict[str, Any] | None = None,
     env_settings: dict[str, Any] | None = None,
+    optimality: bool | None = None,
     say: Say = lambda sentence: None,
     **others: Any,
 ) -> RunConfig:
@@ -90,6 +93,7 @@ def resolve(
         n_envs: Environments stepped together; the tuned number unless given.
         settings: Hyper-parameters that differ from the tuned ones.
         env_settings: Keyword arguments of the environment.
+        optimality: Whether evaluations stand beside the optimum; where it costs nothing unless given.
         say: Is told what was chosen, and why.
         others: Further fields of `RunConfig`.
 
@@ -118,6 +122,7 @@ def resolve(
             "steps": budget if steps is None else steps,
             "n_envs": copies if n_envs is None else n_envs,
             "env_settings": env_settings or {},
+            "optimality": is_tabulated(env, env_settings) if optimality is None else optimality,
             "settings": {**tuned, **(settings or {})},
         }
     )

@@ -276,7 +276,9 @@ def keep_optimum(optimum: Optimum, folder: RunFolder) -> None:
     title = f"Optimal {optimum.what} of {optimum.env_id}"
     if optimum.what == "return":
         title += f"\ndiscount {mdp.discount:g}, {_limit(mdp.horizon)}"
-    picture = value_picture(optimum.shown_value, optimum.shape, optimum.arrows(), title, optimum.what)
+    picture = value_picture(
+        optimum.shown_value, optimum.shape, optimum.arrows(), title, f"optimal value ({optimum.what})"
+    )
     with atomic_write(folder.path / "value.png") as file:
         picture.savefig(file, format="png", dpi=120)
     sink = TensorBoardSink(folder.path)

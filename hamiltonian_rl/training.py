@@ -23,6 +23,7 @@ from hamiltonian_rl.agents.callbacks import Callback
 from hamiltonian_rl.agents.evaluation import Evaluator, mean_and_error
 from hamiltonian_rl.agents.progress import ProgressBar, episodes_shown
 from hamiltonian_rl.envs.making import close_env, env_spec, is_restorable, make_training_env
+from hamiltonian_rl.envs.optimum import optimum_of
 from hamiltonian_rl.errors import (
     HamiltonianRLError,
     RunStorageError,
@@ -83,7 +84,7 @@ class TrainingRun(Callback):
         self.evaluations: list[dict[str, float]] = []
         self.seconds = 0.0
         if checkpoint is None:
-            self.agent = _made_agent(config, env)
+            self.agent = made_agent(config, env)
         else:
             where = f"The checkpoint of {folder.path}"
             past = past_of_run(checkpoint, where)
@@ -95,6 +96,11 @@ class TrainingRun(Callback):
                 )
         self._resumed_at = None if checkpoint is None else self.agent.num_timesteps
         self._evaluator = Evaluator(config.env, config.env_settings)
+        self._optimum = (
+            optimum_of(config.env, config.env_settings, announce=say, heartbeat=self._check_stop)
+            if config.optimality
+            else None
+        )
         self._stop_reason: str | None = None
         self._saved_at = time.monotonic()
         self._seconds_to_save = 0.0
@@ -121,7 +127,7 @@ class TrainingRun(Callback):
                         result["error"] = str(error)
                 _, error = self._outcome(lambda: self.folder.write_result(result), error)
         finally:
-            self._close()
+            self.close()
         if error is not None:
             kept = self.folder.checkpoints()
             what = f"The last checkpoint is {kept[-1]}" if kept else "There is no checkpoint of it"
@@ -157,7 +163,13 @@ class TrainingRun(Callback):
             self._sink.write_hparams(_flat(dataclasses.asdict(self.config)))
         self.agent.set_logger(Logger(self._sink))
 
-    def _close(self) -> None:
+    @property
+    def starts(self) -> np.ndarray:
+        """First observations of the last greedy episodes, shape ``(n, ...)``."""
+        return self._evaluator.starts
+
+    def close(self) -> None:
+        """Close what is open: the progress, the log, the environments."""
         if self.progress:
             self.progress.close()
         self.agent.logger.close()
@@ -210,14 +222,25 @@ class TrainingRun(Callback):
         if step < self._next_evaluation():
             return
         config = self.config
-        seed = EVALUATION_SEED + 1000 * config.seed + len(self.evaluations)
+        seed = EVALUATION_SEED + 1000 * config.seed
+        if self._optimum is None or self._optimum.tabulated:
+            seed += len(self.evaluations)  # otherwise the same start states again: each of them is solved once
         returns = self._evaluator.returns(
             self.agent, episodes=config.eval_episodes, seed=seed, before_step=self._check_stop
         )
-        self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": float(returns.mean())})
-        self._sink.write({"eval/mean_reward": float(returns.mean()), "eval/std_reward": float(returns.std())}, step)
+        mean, truth = float(returns.mean()), self._truth(returns)
+        self.evaluations.append({"step": step, "seconds": self.seconds, "mean_reward": mean, **truth})
+        tags = {f"optimality/{name}": value for name, value in truth.items()}
+        self._sink.write({"eval/mean_reward": mean, "eval/std_reward": float(returns.std()), **tags}, step)
         if self.progress:
             self.progress.note = f"greedy {returns.mean():.1f}"
+
+    def _truth(self, returns: np.ndarray) -> dict[str, float]:
+        """Return the optimum from the start states of the last evaluation, and what its returns lack of it."""
+        if self._optimum is None:
+            return {}
+        optimal = float(self._optimum.returns(self._evaluator.starts).value.mean())
+        return {"return_optimal": optimal, "regret": optimal - float(returns.mean())}
 
     def _save(self) -> None:
         start = time.monotonic()
@@ -287,6 +310,7 @@ class TrainingRun(Callback):
             "mean_reward_standard_error": standard_error,
             "episodes": len(returns),
             "episodes_cut": self._evaluator.n_cut,
+            **self._truth(returns),
         }
 
     def _check_stop(self, finished: int = 0) -> None:
@@ -302,9 +326,16 @@ def parameters_digest(agent: Agent) -> str:
     return digest.hexdigest()
 
 
-def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
-    """Make the folder of a new run and the run in it."""
-    folder = RunFolder.create(root, config.env, config.agent, config.seed)
+def start_run(config: RunConfig, root: Path, names: tuple[str, str] | None = None, **arguments: Any) -> TrainingRun:
+    """Make the folder of a new run and the run in it.
+
+    Args:
+        config: What to run.
+        root: Where runs are kept.
+        names: Of the two folders below it, where they are not to be those of the environment and the agent.
+        arguments: For `TrainingRun`.
+    """
+    folder = RunFolder.create(root, *(names or (config.env, config.agent)), config.seed)
     try:
         folder.write_config(dataclasses.asdict(config))
         folder.write_provenance()
@@ -314,8 +345,12 @@ def start_run(config: RunConfig, root: Path, **arguments: Any) -> TrainingRun:
         raise
 
 
-def _made_agent(config: RunConfig, env: Any) -> Agent:
-    """Make a new agent; what a library raises on odd settings or spaces is a wrong call, told in a sentence."""
+def made_agent(config: RunConfig, env: Any) -> Agent:
+    """Make a new agent; what a library raises on odd settings or spaces is a wrong call, told in a sentence.
+
+    Raises:
+        UsageError: The agent does not suit the environment, or a setting does not suit it.
+    """
     try:
         return make_agent(config.agent, env, seed=config.seed, device=config.device, **config.settings)
     except HamiltonianRLError:

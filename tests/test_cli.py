@@ -325,7 +325,7 @@ def test_ctrl_c_in_an_evaluation_is_a_sentence(hrl, tmp_path, monkeypatch):
     def interrupted(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Evaluator, "returns", interrupted)
+    monkeypatch.setattr(Evaluator, "run", interrupted)
     outcome = hrl("evaluate", folder)
     assert outcome.code == 1
     assert outcome.err.strip().startswith("hrl: stopped at once.")

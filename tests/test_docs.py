@@ -4,6 +4,10 @@ import ast
 import re
 from pathlib import Path
 
+import gymnasium as gym
+
+from hamiltonian_rl.registry import PROBLEMS
+
 DOCS = Path(__file__).parent.parent / "docs"
 CLAIM = re.compile(r"  # (?:.* )?-> (.+)$", re.MULTILINE)  # behind a value: what it is
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -36,3 +40,14 @@ def test_the_page_on_control_runs_as_printed_and_says_what_comes_out():
 def test_the_page_on_problems_runs_as_printed_and_its_own_problem_is_one():
     assert claims("problems.md") >= 4
     run_page("problems.md")
+
+
+def test_the_page_on_optimality_runs_as_printed_in_an_environment_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it saves a model
+    assert claims("optimality.md") >= 5
+    try:
+        run_page("optimality.md")
+        assert (tmp_path / "room-ppo.zip").exists()
+    finally:
+        gym.registry.pop("Room-v0", None)
+        PROBLEMS.pop("Room-v0", None)

@@ -263,6 +263,33 @@ def test_evaluation_returns_are_those_of_single_episodes(env):
         assert returns.tolist() == expected
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("settings", [{}, {"max_episode_steps": 90}])
+def test_the_start_of_each_episode_is_told_in_the_order_of_the_returns(settings, copies, monkeypatch):
+    """From that start, set by hand, the same policy earns the same; also after a native vector's pseudo-steps."""
+    from hamiltonian_rl.agents import evaluation
+
+    monkeypatch.setattr(evaluation, "MAX_COPIES", copies)
+    monkeypatch.setattr(evaluation, "MAX_NATIVE_COPIES", copies)
+    evaluator = Evaluator("CartPole-v1", settings)  # without settings there is a native vector, with them a plain one
+    returns = evaluator.returns(Constant(0), episodes=7, seed=5)
+    assert evaluator.starts.shape == (7, 4)
+    assert len(np.unique(evaluator.starts, axis=0)) == 7
+    single = gym.make("CartPole-v1")
+    for start, expected in zip(evaluator.starts, returns, strict=True):
+        single.reset(seed=0)
+        single.unwrapped.state = start.astype(float)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = single.step(0)
+            total, over = total + reward, terminated or truncated
+        assert total == expected
+
+
+def test_a_limit_of_steps_among_the_settings_is_the_one_that_counts():
+    assert Evaluator("MountainCar-v0", {"max_episode_steps": 300}).returns(Constant(1), episodes=2, seed=0)[0] == -300
+
+
 def test_more_episodes_than_copies_are_shared_out_evenly():
     assert Evaluator("MountainCar-v0").returns(Constant(1), episodes=23, seed=0).tolist() == [-200.0] * 23
 

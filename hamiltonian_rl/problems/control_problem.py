@@ -41,6 +41,8 @@ class ControlProblem(ABC):
         spread: First states are drawn uniformly within this distance of it, shape ``(n,)``; empty for zero.
         state_names: Of the coordinates, a unit in brackets behind: "angle (rad)"; shape ``(n,)`` or empty.
         action_names: Of the actions' coordinates, in the same way; shape ``(m,)`` or empty.
+        reward_bound: What no step's reward is above, wherever that is known; infinite where it is not. An episode that
+            earns it at every step is certainly optimal.
         phase_plane: The two coordinates that a picture shows.
         parameters: Which attributes are tensors (float64, on the CPU) whose numbers may be changed in place without
             compiling anew: compiled code reads them at each call, the tensors themselves or views of them.
@@ -57,6 +59,7 @@ class ControlProblem(ABC):
     spread: tuple[float, ...] = ()
     state_names: tuple[str, ...] = ()
     action_names: tuple[str, ...] = ()
+    reward_bound: float = np.inf
     phase_plane: tuple[int, int] = (0, 1)
     driven: int | None = None
     parameters: tuple[str, ...] = ()
@@ -142,6 +145,12 @@ class ControlProblem(ABC):
         if type(self).observation is not ControlProblem.observation:
             raise NotImplementedError
         return observation
+
+
+def nominal_state(problem: ControlProblem) -> np.ndarray:
+    """Return ``start``, or the first state that the problem draws where it has none; shape ``(n,)``."""
+    drawn = problem.initial_states(1, np.random.default_rng(0))[0]
+    return np.array(problem.start if len(problem.start) else drawn, dtype=float)
 
 
 def can_end(problem: ControlProblem) -> bool:

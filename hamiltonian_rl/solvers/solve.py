@@ -1,12 +1,15 @@
-"""The method that suits an MDP, and why."""
+"""One call for what is asked: the method that suits an MDP, and why; both routes for a control problem."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
-from hamiltonian_rl.problems import MDP
+from hamiltonian_rl.problems import MDP, ControlProblem
 from hamiltonian_rl.solution import Solution
 from hamiltonian_rl.solvers.average_reward import average_reward
 from hamiltonian_rl.solvers.backward_induction import backward_induction
@@ -23,6 +26,9 @@ from hamiltonian_rl.solvers.sweeper import SMALL, check_mdp
 from hamiltonian_rl.solvers.undiscounted import undiscounted
 from hamiltonian_rl.solvers.value_iteration import value_iteration
 from hamiltonian_rl.solvers.work_list import without_chance, work_list
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.solvers.solve_control import ControlSolution
 
 METHODS: dict[str, Callable[..., Solution]] = {
     "average-reward": average_reward,
@@ -59,27 +65,43 @@ def choose_method(mdp: MDP) -> tuple[str, str]:
     return "modified-policy-iteration", "few sweeps over all actions, each followed by cheap sweeps of one policy"
 
 
-def solve(mdp: MDP, *, method: str = "auto", tol: float = 1e-6, progress: Progress | None = None) -> Solution:
-    """Solve an MDP by the method that suits it, or by the one that is named.
+@overload
+def solve(problem: MDP, *, method: str = "auto", tol: float = 1e-6, progress: Progress | None = None) -> Solution: ...
+
+
+@overload
+def solve(problem: ControlProblem, initial_states: np.ndarray | None = None, **options: Any) -> ControlSolution: ...
+
+
+def solve(problem: Any, *initial_states: Any, **options: Any) -> Solution | ControlSolution:
+    """Solve an MDP by the method that suits it, or a control problem by both routes.
 
     Args:
-        mdp: The process.
-        method: A name in `METHODS`, or "auto" for that of `choose_method`. "average-reward" answers another
-            question, the mean reward a step, and is never chosen.
-        tol: Largest distance of the bounds.
-        progress: Called now and then with the number of sweeps and the distance of the bounds.
+        problem: An MDP, or a control problem, which `solve_control` solves: ``initial_states`` and all options are its.
+        initial_states: Of a control problem, ``(B, n)`` or ``(n,)``; its nominal one when left out.
+        options: Of an MDP: ``method``, a name in `METHODS`, or "auto" for that of `choose_method` ("average-reward"
+            answers another question, the mean reward a step, and is never chosen); ``tol``, largest distance of the
+            bounds; ``progress``, called now and then with the number of sweeps and the distance of the bounds.
 
     Returns:
-        The solution; its ``reason`` says why its method was taken.
+        The solution; an MDP's ``reason`` says why its method was taken.
 
     Raises:
-        UsageError: If the method does not exist or does not suit the MDP.
+        UsageError: If the method does not exist or does not suit the MDP, or an argument does not fit.
 
     Example:
         >>> solution = solve(MDP.from_gymnasium("FrozenLake-v1"))
         >>> solution.method, solution.reason[:36]
         ('backward induction', 'an episode is cut off after 100 step')
     """
+    if isinstance(problem, ControlProblem):
+        from hamiltonian_rl.solvers.solve_control import solve_control  # torch takes seconds to load
+
+        return solve_control(problem, *initial_states, **options)
+    return _solve_mdp(problem, *initial_states, **options)
+
+
+def _solve_mdp(mdp: MDP, *, method: str = "auto", tol: float = 1e-6, progress: Progress | None = None) -> Solution:
     name, reason = choose_method(mdp) if method == "auto" else (method, "it was named")
     if name not in METHODS:
         raise UsageError(f'There is no method "{name}". {did_you_mean(str(name), METHODS)}')

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from hamiltonian_rl.problems import ControlProblem, Grid
+from hamiltonian_rl.problems.control_problem import nominal_state
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
 from hamiltonian_rl.solvers.costate.arguments import Start, checked_states, is_endless
@@ -92,7 +94,7 @@ class ControlSolution:
 
 def solve_control(
     problem: ControlProblem,
-    initial_states: np.ndarray,
+    initial_states: np.ndarray | None = None,
     *,
     horizon: int | float | None = None,
     route: str = "both",
@@ -110,7 +112,7 @@ def solve_control(
 
     Args:
         problem: The problem.
-        initial_states: ``(B, n)``, or ``(n,)`` for one.
+        initial_states: ``(B, n)``, or ``(n,)`` for one; the problem's nominal one, or one that it draws, when None.
         horizon: Number of steps; the problem's own when None; ``math.inf`` for ever (`solve_costate`).
         route: ``"both"``, ``"bellman"`` (grid only) or ``"hamiltonian"`` (costates only).
         points: Of the grid along each coordinate; 401, 101 or 31 for one, two or three coordinates when None.
@@ -137,7 +139,7 @@ def solve_control(
         -295.301
     """
     endless = is_endless(problem, horizon)
-    problem, states = checked_states(problem, initial_states, 1 if endless else horizon)
+    problem, states = checked_states(problem, _given_states(problem, initial_states), 1 if endless else horizon)
     problem.horizon = None if endless else problem.horizon
     no_grid, no_costates = routes_refused(problem, route, points)
     if grid is None and route != "hamiltonian" and not no_grid:
@@ -166,6 +168,11 @@ def solve_control(
         grid_path = _greedy_path(grid, states, paths)
     left_out = "" if route != "both" else no_grid if grid is None else no_costates
     return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
+
+
+def _given_states(problem: ControlProblem, states: Any) -> Any:
+    """Return the states, or the nominal one where none is given."""
+    return nominal_state(problem) if states is None and isinstance(problem, ControlProblem) else states
 
 
 def _along(path: Rollout) -> Start:

@@ -214,7 +214,7 @@ def check_mdp(mdp: Any) -> None:
     if not isinstance(mdp, MDP):
         raise UsageError(
             f"What is to be solved is of class {type(mdp).__name__}; expected an MDP. Make one: MDP.from_arrays, "
-            "MDP.from_function, MDP.from_gymnasium, or the mdp of a Grid. A ControlProblem is for solve_control."
+            "MDP.from_function, MDP.from_gymnasium, or the mdp of a Grid. A ControlProblem is for solve."
         )
 
 

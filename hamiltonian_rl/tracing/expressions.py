@@ -319,8 +319,9 @@ _RULES: dict[str, Callable[..., list[Expression | None]]] = {
     "tanh": lambda node, slope, x: [slope * (1.0 - node * node)],
     "atan": lambda node, slope, x: [slope / (1.0 + x * x)],
     "power": _power,
+    # A product, as torch has it: a slope that is not finite stays so at 0, where the sign is 0.
     "absolute": lambda node, slope, x: [
-        (x._lift(0.0).apply("less", x)).where(slope, x.apply("less", 0.0).where(-slope, 0.0))
+        slope * x._lift(0.0).apply("less", x).where(1.0, x.apply("less", 0.0).where(-1.0, 0.0))
     ],
     "minimum": _extremum,
     "maximum": _extremum,

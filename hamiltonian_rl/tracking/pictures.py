@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator
 
 LEAST_SPAN, NOTHING = 1e-2, 1e-6  # of an axis: relative to what it shows, and absolute; below it is rounding
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
@@ -17,7 +18,11 @@ LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
 
 
 def value_picture(
-    value: np.ndarray, shape: tuple[int, int] | None, signs: np.ndarray | None, title: str, what: str = "return"
+    value: np.ndarray,
+    shape: tuple[int, int] | None,
+    signs: np.ndarray | None,
+    title: str,
+    label: str = "optimal value (return)",
 ) -> Figure:
     """Draw values: as a heat map where the states are cells of a map, else sorted along a line.
 
@@ -26,17 +31,17 @@ def value_picture(
         shape: Rows and columns of the map, or None.
         signs: A sign a state to write into its cell, shape ``(S,)``, or None.
         title: Of the picture.
-        what: What the values are.
+        label: Of the values.
     """
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes: Any = figure.add_subplot()
     axes.set_title(title)
     if shape is None:
         axes.plot(np.sort(value[np.isfinite(value)])[::-1])
-        axes.set(xlabel="state, from the best to the worst", ylabel=f"optimal value ({what})")
+        axes.set(xlabel="state, from the best to the worst", ylabel=label)
         return figure
     image = axes.imshow(value.reshape(shape), cmap="cividis")  # readable with every kind of color vision
-    figure.colorbar(image, ax=axes, label=f"optimal value ({what})", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.8)
     axes.set(xlabel="column", ylabel="row")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -167,6 +172,129 @@ def phase_picture(
     limits = {f"{side}lim": axis[[0, -1]] for side, axis in zip("xy", axes_values, strict=True)}
     axes.set(xlabel=names[0], ylabel=names[1], title=title, **limits)
     figure.legend(loc="outside lower center", ncols=2, facecolor="0.6")
+    return figure
+
+
+def regret_picture(
+    returns: np.ndarray,
+    optimum: np.ndarray,
+    error: np.ndarray,
+    plane: tuple[np.ndarray, tuple[str, str]] | None,
+    title: str,
+) -> Figure:
+    """Draw returns against the optimum from the same start states, and the regret over the plane of these states.
+
+    Args:
+        returns: Shape ``(n,)``.
+        optimum: Shape ``(n,)``.
+        error: How far above it the true one may be, shape ``(n,)``; NaN where nothing is known.
+        plane: Start states ``(n, 2)`` and the names of their coordinates; None where they have another number.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(11.0 if plane else 6.4, 4.8), layout="constrained")
+    figure.suptitle(title)
+    left, *right = figure.subplots(1, 2 if plane else 1, squeeze=False)[0]
+    known = np.isfinite(error) & (error > NOTHING)
+    if known.any():
+        ranges = np.stack([np.zeros(known.sum()), error[known]])
+        left.errorbar(optimum[known], returns[known], xerr=ranges, fmt="none", color="0.8", label="optimum up to here")
+    low, high = float(optimum.min()), float((optimum + np.where(known, error, 0.0)).max())
+    least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
+    ends = (low, high) if high - low > least else (low - least, high + least)
+    left.plot(ends, ends, color=COLORS[1], label="optimal")
+    left.plot(optimum, returns, "o", color=COLORS[0], markersize=4, label="an episode")
+    left.set(xlabel="optimum from the start state (return)", ylabel="return of the agent")
+    left.legend(loc="upper left")
+    if plane:
+        states, names = plane
+        image = right[0].scatter(*states.T, c=optimum - returns, cmap="cividis", edgecolors="0.3", linewidths=0.5)
+        figure.colorbar(image, ax=right[0], label="regret (return)")
+        right[0].set(xlabel=names[0], ylabel=names[1])
+    return figure
+
+
+def plane_picture(
+    axes_values: tuple[np.ndarray, ...],
+    value: np.ndarray,
+    action: np.ndarray,
+    costate: np.ndarray,
+    names: tuple[str, ...],
+    title: str,
+) -> Figure:
+    """Draw a value over a plane with arrows along its slope, and beside it the greedy action.
+
+    Args:
+        axes_values: Coordinates of the grid points, shapes ``(P,)`` and ``(Q,)``.
+        value: ``V``, shape ``(P, Q)``.
+        action: Shape ``(P, Q)``.
+        costate: ``∇V``, shape ``(P, Q, 2)``.
+        names: Of the two coordinates.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(11.0, 4.8), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    for axes, shown, label in ((left, value, "value"), (right, action, "greedy action")):
+        image = axes.pcolormesh(*axes_values, shown.T, cmap="cividis", shading="nearest")
+        figure.colorbar(image, ax=axes, label=label)
+        axes.set(xlabel=names[0], ylabel=names[1])
+    # Along the picture's axes, whose units differ: how V changes across the whole of either.
+    arrows = costate * [float(np.ptp(axis)) for axis in axes_values]
+    length = np.linalg.norm(arrows, axis=-1, keepdims=True)
+    arrows = np.divide(arrows, length, out=np.zeros_like(arrows), where=length > 0)
+    few = slice(2, None, 4)
+    places = np.meshgrid(axes_values[0][few], axes_values[1][few], indexing="ij")
+    left.quiver(*places, arrows[few, few, 0], arrows[few, few, 1], color="white", edgecolor="black", linewidth=0.4)
+    left.set_title("arrows: the costate's direction", fontsize="small")
+    return figure
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """How an agent's return grows with what it has seen and computed; every array has the shape ``(P,)``.
+
+    Attributes:
+        steps: Environment steps.
+        seconds: CPU seconds of training until then.
+        mean: Return.
+        lower: Edge of a band around it; NaN where there is none.
+        upper: The other edge.
+    """
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    mean: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def learning_picture(curves: dict[str, LearningCurve], levels: dict[str, float], title: str) -> Figure:
+    """Draw agents' returns against steps and against seconds, these on a logarithmic axis, for agents differ so much.
+
+    Args:
+        curves: By agent.
+        levels: Returns to compare with, by what they are called.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(10.0, 4.8), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for index, (name, curve) in enumerate(curves.items()):
+        style: Any = {"color": COLORS[index % len(COLORS)], "ls": DASHES[index % len(DASHES)]}
+        marker = "o" if len(curve.steps) == 1 else None
+        for axes, places in ((left, curve.steps), (right, curve.seconds)):
+            axes.plot(places, curve.mean, label=name, marker=marker, lw=2.0, zorder=3, **style)
+            axes.fill_between(places, curve.lower, curve.upper, color=style["color"], alpha=0.2, linewidth=0)
+    for index, (name, level) in enumerate(levels.items()):
+        for axes in (left, right):
+            axes.axhline(level, color="0.3", lw=1.0, ls=DASHES[-1 - index % len(DASHES)], label=name)
+    left.set(xlabel="environment steps", ylabel="mean greedy return")
+    right.set(xlabel="CPU seconds of training", xscale="log" if curves else "linear")
+    if curves:
+        right.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        right.xaxis.set_major_formatter("{x:g}")
+        right.xaxis.set_minor_formatter("")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

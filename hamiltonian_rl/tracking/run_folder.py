@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -46,12 +47,12 @@ class RunFolder:
         Raises:
             RunStorageError: The folder cannot be made.
         """
-        parent = root / _file_name(env_id) / _file_name(agent)
+        parent = root / file_name(env_id) / file_name(agent)
         stamp = f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         for attempt in range(1, 1000):
             path = parent / (stamp if attempt == 1 else f"{stamp}-{attempt}")
             try:
-                (path / "checkpoints").mkdir(parents=True)
+                path.mkdir(parents=True)
             except FileExistsError:
                 if path.is_dir():
                     continue
@@ -128,6 +129,8 @@ class RunFolder:
     def write_checkpoint(self, step: int, tree: Tree) -> Path:
         """Write a checkpoint, then remove all but the last two, and those that a run which went back has undone."""
         path = self.path / "checkpoints" / f"step-{step:012d}.zip"
+        with contextlib.suppress(OSError):  # writing says what is wrong
+            path.parent.mkdir()
         write_checkpoint(path, tree)
         kept = [old for old in self.checkpoints() if old.name <= path.name][-CHECKPOINTS_KEPT:]
         for old in self.checkpoints():
@@ -191,6 +194,6 @@ def git_revision() -> dict[str, Any] | None:
     return {"revision": revision.stdout.strip(), "changed": bool(status.stdout.strip())}
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
     """Return the text as one folder name: an id may hold ":" and "/"."""
     return re.sub(r"[^\w.+-]+", "-", text)

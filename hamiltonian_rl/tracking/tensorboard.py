@@ -80,6 +80,20 @@ class TensorBoardSink:
             for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
                 self._writer.file_writer.add_summary(summary)
 
+    def write_band_chart(self, category: str, title: str, tags: tuple[str, str, str]) -> None:
+        """Add a chart to TensorBoard's CUSTOM SCALARS page: of each run that has the tags, a line and a band around it.
+
+        Args:
+            category: Heading that the chart stands under.
+            title: Of the chart.
+            tags: Of the line, the lower and the upper edge of the band.
+
+        Raises:
+            RunStorageError: The disk is full, or the folder is gone.
+        """
+        with self._storage():
+            self._writer.add_custom_scalars({category: {title: ["Margin", list(tags)]}})
+
     def flush(self) -> None:
         """Write out what is buffered.
 

@@ -19,8 +19,9 @@ from hamiltonian_rl.agents import (
     ValueIteration,
     make_agent,
 )
-from hamiltonian_rl.agents.optimality import Optimality, table_model
+from hamiltonian_rl.agents.optimality import Optimality
 from hamiltonian_rl.agents.tuned import tuned_settings
+from hamiltonian_rl.envs.behind import table_model
 from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import CheckpointError, SolverError, TrainingError, UsageError
 from hamiltonian_rl.tracking.checkpoint import read_checkpoint, write_checkpoint
@@ -340,7 +341,7 @@ def test_expected_sarsa_converges_to_the_best_values_under_its_own_exploration()
 
 def regret(agent) -> float:
     q = agent.table.values.mean(axis=0)
-    return Optimality(agent.settings.gamma, q.shape).measure(agent.env, q.max(1), q.argmax(1))["regret"]
+    return Optimality(agent.settings.gamma, q.shape).measure(agent.env, q.max(1), q.argmax(1))["discounted_regret"]
 
 
 @pytest.mark.parametrize(("env_id", "seeds"), [("CliffWalking-v1", (0, 1, 2)), ("FrozenLake-v1", (0,))])
@@ -426,7 +427,7 @@ def test_planners_act_optimally_and_count_their_steps(kind, env_id, start, value
     expected = -(1 - 0.99**13) / 0.01 if value is None else value
     assert agent.plan.value[start] == pytest.approx(expected, abs=2e-6)
     measured = agent.plan.optimality.measure(agent.env, agent.plan.value, agent.plan.policy)
-    assert measured["regret"] == pytest.approx(0.0, abs=1e-6)
+    assert measured["discounted_regret"] == pytest.approx(0.0, abs=1e-6)
     assert measured["value_error"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -453,9 +454,11 @@ def test_regret_and_value_error_are_those_worked_out_by_hand():
     optimal, left = np.array([0.125, 0.25, 0.5, 1.0]), np.array([1, 1, 1, 0])
     # Going left at the last state it is never left: all values are lost, their mean is the regret.
     assert measure(ShiftedChain(), optimal + np.array([0, 0.1, 0, 0]), left) == pytest.approx(
-        {"value_error": 0.1, "regret": optimal.mean()}
+        {"value_error": 0.1, "discounted_regret": optimal.mean()}
     )
-    assert measure(ShiftedChain(), optimal, np.ones(4, int)) == pytest.approx({"value_error": 0, "regret": 0}, abs=1e-9)
+    assert measure(ShiftedChain(), optimal, np.ones(4, int)) == pytest.approx(
+        {"value_error": 0, "discounted_regret": 0}, abs=1e-9
+    )
 
 
 def test_states_that_cannot_occur_do_not_count_as_errors():
@@ -486,7 +489,7 @@ def test_the_truth_is_logged_where_there_is_a_table_and_falls_while_learning(kin
     agent.learn(2000, log_interval=10)
     errors = [record["optimality/value_error"] for record in sink.records]
     assert errors[-1] < (0.3 if kind in LEARNERS else 1e-6)
-    assert sink.records[-1]["optimality/regret"] == pytest.approx(0.0, abs=1e-9)
+    assert sink.records[-1]["optimality/discounted_regret"] == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize(

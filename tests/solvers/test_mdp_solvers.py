@@ -247,9 +247,15 @@ def test_what_is_no_mdp_is_named(method, other):
         solve(other, method=method)
 
 
-def test_a_control_problem_is_sent_to_both_routes():
-    with pytest.raises(UsageError, match=r"expected an MDP\..*solve_control"):
-        solve(hamiltonian_rl.problem("Pendulum-v1"))
+def test_a_control_problem_is_solved_by_both_routes_from_its_nominal_state():
+    # Minimum energy from (-1, 0) to rest in one second, held over each of 50 steps: 6 / (1 - 1/N²) exactly.
+    found = solve(hamiltonian_rl.problem("hrl/DoubleIntegrator-v0"), tol=1e-9)
+    assert found.value == pytest.approx([-6 / (1 - 1 / 50**2)], abs=1e-7)
+
+
+def test_a_solver_of_tables_sends_a_control_problem_to_both_routes():
+    with pytest.raises(UsageError, match=r"expected an MDP\..*A ControlProblem is for solve"):
+        value_iteration(hamiltonian_rl.problem("Pendulum-v1"))
 
 
 @pytest.mark.parametrize("method", sorted(set(DISCOUNTED) - {"costate-sweep"}))

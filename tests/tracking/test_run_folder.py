@@ -41,7 +41,7 @@ def test_a_run_lies_under_its_environment_its_agent_its_seed_and_its_time(
     monkeypatch.setattr(time, "strftime", lambda form: form)
     run = RunFolder.create(tmp_path / "runs", "CartPole-v1", "dqn", 7)
     assert run.path == tmp_path / "runs" / "CartPole-v1" / "dqn" / "7-%Y%m%d-%H%M%S"
-    assert (run.path / "checkpoints").is_dir()
+    assert run.path.is_dir()
 
 
 def test_runs_that_start_within_one_second_get_folders_of_their_own(
@@ -252,6 +252,7 @@ def test_a_damaged_latest_checkpoint_is_an_error_that_names_the_one_before(run: 
 
 
 def test_of_several_whole_checkpoints_the_nearest_is_named(run: RunFolder) -> None:
+    (run.path / "checkpoints").mkdir()
     for step in (1, 2, 3):
         write_checkpoint(run.path / "checkpoints" / f"step-{step:012d}.zip", {"array": np.arange(step)})
     first, before, latest = run.checkpoints()

@@ -105,11 +105,11 @@ def first_path(problem: ControlProblem, states: np.ndarray, start: Start | None)
     shape = (count, horizon, *space.shape)
     if callable(start):
 
-        def within(state: np.ndarray, step: int) -> np.ndarray:
+        def policy(state: np.ndarray, step: int) -> np.ndarray:
             chosen = as_numbers("The policy's actions", start(state, step))
             return np.asarray(np.clip(chosen, space.low, space.high))
 
-        return rollout(problem, states, within)
+        return rollout(problem, states, policy)
     if isinstance(start, Guess):
         return close_gaps(problem, states, start)
     actions = np.zeros(shape) if start is None else as_numbers("The first actions", start)
@@ -117,6 +117,7 @@ def first_path(problem: ControlProblem, states: np.ndarray, start: Start | None)
         raise UsageError(f"The first actions have shape {actions.shape}; expected {shape[1:]} or {shape}.")
     if not np.isfinite(actions).all():
         raise UsageError("The first actions are not all finite.")
-    actions = np.array(np.clip(np.broadcast_to(actions, shape), space.low, space.high))
-    unknown = np.full((count, actions.shape[1] + 1, states.shape[1]), np.nan)
-    return Trajectory(unknown, actions, np.empty((count, 0)), np.empty(count))
+    within = np.maximum(actions, space.low, out=np.empty(shape))
+    np.minimum(within, space.high, out=within)
+    unknown = np.full((count, within.shape[1] + 1, states.shape[1]), np.nan)
+    return Trajectory(unknown, within, np.empty((count, 0)), np.empty(count))

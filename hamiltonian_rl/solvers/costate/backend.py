@@ -29,6 +29,7 @@ class Phase:
         name: ``"compiled"`` or ``"torch"``.
         problem: What it solves.
         constraints: How many the problem has, of a step and of the end.
+        near_kinks: Says which paths of a result come close to a kink; of functions that are not traced any may.
     """
 
     def __init__(
@@ -37,8 +38,11 @@ class Phase:
         problem: ControlProblem,
         constraints: tuple[int, int],
         solve: Callable[[str, Any, Settings], Any],
+        *,
+        near_kinks: Callable[[Any, Any], np.ndarray] = lambda result, batch: np.ones(len(result.code), dtype=bool),
     ) -> None:
         self.name, self.problem, self.constraints, self._solve = name, problem, constraints, solve
+        self.near_kinks = near_kinks
 
     def __call__(self, rule: str, batch: Any, settings: Settings) -> Any:
         """Return a `lanes.Result`."""
@@ -114,6 +118,7 @@ def _compiled(problem: ControlProblem, kept: Compiled) -> Phase:
         problem,
         kept.constraints,
         lambda rule, batch, settings: solve_lanes(kept.library, rule, batch, bounds, float(problem.discount), settings),
+        near_kinks=kept.kinks.near,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.fingerprint import fingerprint
 from hamiltonian_rl.solvers.costate.kernels import FORWARD, compile_kernels
+from hamiltonian_rl.solvers.costate.kinks import Kinks
 from hamiltonian_rl.solvers.costate.snapshot import Snapshot
 from hamiltonian_rl.tracing.vector_code import LANES, Library
 
@@ -27,11 +27,13 @@ class Compiled:
     Attributes:
         library: The kernels.
         constraints: How many, of a step and of the end.
+        kinks: Where its functions are not smooth.
         checked: Pairs of horizon and number of states that the problem's functions have been tried with.
     """
 
     library: Library
     constraints: tuple[int, int]
+    kinks: Kinks
     checked: set[tuple[int | None, int]] = field(default_factory=set)
 
 
@@ -41,12 +43,13 @@ class _Kept:
     snapshot: Snapshot
 
 
-_kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+# By key, the latest last. No OrderedDict: one that is gone through hashes every key anew, and these are long.
+_kept: dict[Hashable, _Kept] = {}
 
 
 def unchanged(problem: ControlProblem) -> Compiled | None:
     """Return what was compiled of a problem if a look at all that it reads shows that nothing has changed."""
-    for kept in reversed(_kept.values()):
+    for kept in reversed([*_kept.values()]):
         if kept.snapshot.is_of(problem):
             return kept.compiled
     return None
@@ -61,20 +64,19 @@ def compiled(problem: ControlProblem) -> Compiled:
     found = fingerprint(problem)
     if found is None:
         return _compile(problem)
-    kept = _kept.get(found.key)
+    kept = _kept.pop(found.key, None)
     if kept is None or not _still_true(kept.compiled.library, problem):
         kept = _Kept(_compile(problem), found.snapshot)
     kept.snapshot = found.snapshot
     _kept[found.key] = kept
-    _kept.move_to_end(found.key)
     while len(_kept) > MOST:
-        _kept.popitem(last=False)
+        del _kept[next(iter(_kept))]
     return kept.compiled
 
 
 def _compile(problem: ControlProblem) -> Compiled:
     augmented = Augmented(problem)
-    return Compiled(compile_kernels(problem), (augmented.sizes[2], augmented.end_sizes[2]))
+    return Compiled(compile_kernels(problem), (augmented.sizes[2], augmented.end_sizes[2]), Kinks(problem))
 
 
 def _still_true(library: Library, problem: ControlProblem) -> bool:

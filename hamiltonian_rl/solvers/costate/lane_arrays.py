@@ -21,7 +21,7 @@ Lanes = namedtuple(
 )
 
 
-@numba.njit(inline="always")  # into lanes.run: numba looks at that file alone to see whether its cache is old
+@numba.njit(inline="always")
 def new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any:
     """Return the arrays of eight problems, none of which has begun."""
     return Lanes(

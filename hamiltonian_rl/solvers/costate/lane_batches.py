@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hamiltonian_rl.solvers.costate.lane_arrays import Problem, Result
-from hamiltonian_rl.solvers.costate.lanes import NOT_FINITE, RUNNING, run
+from hamiltonian_rl.solvers.costate.lanes import RUNNING, run
 from hamiltonian_rl.solvers.costate.settings import Settings
 from hamiltonian_rl.tracing.vector_code import LANES, Library
 
@@ -59,8 +59,4 @@ def solve_lanes(
         with ThreadPoolExecutor(threads) as pool:
             for done in [pool.submit(run, problem, batch, result, begun) for _ in range(threads)]:
                 done.result()
-    lost = result.code == NOT_FINITE
-    if lost.any():
-        for array in result[:7]:
-            array[lost] = np.nan
     return result

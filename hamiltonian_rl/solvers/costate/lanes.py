@@ -17,10 +17,12 @@ import numba
 import numpy as np
 from numba.core import event
 
+from hamiltonian_rl.solvers.costate import lane_arrays, machine_calls
 from hamiltonian_rl.solvers.costate.lane_arrays import Batch as Batch
 from hamiltonian_rl.solvers.costate.lane_arrays import Result as Result
 from hamiltonian_rl.solvers.costate.lane_arrays import new_lanes
-from hamiltonian_rl.solvers.costate.machine_calls import call, next_of
+from hamiltonian_rl.solvers.costate.machine_calls import call, named_after, next_of
+from hamiltonian_rl.tracing import vector_code
 from hamiltonian_rl.tracing.vector_code import LANES
 
 _log = logging.getLogger(__name__)
@@ -216,7 +218,7 @@ def _refuse(lanes: Any, lane: int, result: Any) -> None:
     lanes.size[lane] *= SHORTER
     lanes.failed[lane] += 1
     if lanes.fresh[lane]:  # the path that was given leads nowhere finite
-        result.code[lanes.owner[lane]] = NOT_FINITE
+        _hand_over_nothing(result, lanes.owner[lane])
         lanes.owner[lane], lanes.waiting[lane] = -1, False
     elif lanes.failed[lane] == TRIALS:
         _raise_shift(lanes, lane)
@@ -388,8 +390,11 @@ def _prepare_to_follow(lanes: Any, lane: int) -> None:
 @inlined
 def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
     owner = lanes.owner[lane]
+    # Machine code may not notice: what is not finite and counts for nothing is simplified away (0 x = 0).
+    finite = np.isfinite(lanes.value[lane])
     for k in range(len(lanes.states)):
         for i in range(lanes.states.shape[1]):
+            finite = finite and np.isfinite(lanes.states[k, i, lane])
             result.states[owner, k, i] = lanes.states[k, i, lane]
             result.costates[owner, k, i] = lanes.costates[k, i, lane]
     for k in range(len(lanes.actions)):
@@ -402,7 +407,17 @@ def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
             result.curvature[owner, k, i] = lanes.curvature[k, i, lane]
     result.value[owner], result.residual[owner] = lanes.value[lane], lanes.sums[2, lane]
     result.iterations[owner], result.code[owner] = lanes.iteration[lane], code
+    if not finite:
+        _hand_over_nothing(result, owner)
     lanes.owner[lane] = -1
+
+
+@inlined
+def _hand_over_nothing(result: Any, owner: int) -> None:
+    """Hand over a path that is not finite."""
+    result.code[owner], result.value[owner] = NOT_FINITE, np.nan
+    result.states[owner], result.actions[owner], result.rewards[owner] = np.nan, np.nan, np.nan
+    result.costates[owner], result.feedback[owner], result.curvature[owner] = np.nan, np.nan, np.nan
 
 
 @inlined
@@ -415,6 +430,7 @@ def _hand_over_values(lanes: Any, result: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+@named_after(lane_arrays, machine_calls, vector_code)
 def run(problem: Any, batch: Any, result: Any, begun: Any) -> None:
     """Solve problems that no thread has begun until there is none left; ``begun`` counts them, shape ``(1,)``."""
     horizon, m = result.actions.shape[1:]

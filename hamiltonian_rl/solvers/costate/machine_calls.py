@@ -1,13 +1,19 @@
-"""What numba has no words for: calls of machine code at an address, and counting that no thread interrupts."""
+"""What numba has no words for: calls at an address, counting that no thread interrupts, caches of several files."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @intrinsic
@@ -34,6 +40,21 @@ def _intrinsic_next(context: Any, address: Any) -> Any:
         return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(types.int64), generate
+
+
+def named_after(*modules: ModuleType) -> Callable[[F], F]:
+    """Return a decorator that puts a digest of modules' files into a function's name, and so into that of its cache.
+
+    To see whether the machine code that it has kept is old numba looks at the function's own file alone, not at those
+    of what is inlined there.
+    """
+    digest = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()[:16]
+
+    def name(function: F) -> F:
+        function.__qualname__ += f"_{digest}"
+        return function
+
+    return name
 
 
 # Numba hides the context from callers, which type checkers cannot know.

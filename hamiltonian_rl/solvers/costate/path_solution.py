@@ -23,8 +23,8 @@ class PathStatus(Enum):
     LOCAL_OPTIMUM = "The first-order conditions hold and the curvature is that of a strict local maximum."
     STATIONARY = (
         "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, a flat "
-        "direction, or an action at its bound that nothing presses there, which may be an optimum all the same. Try "
-        "other starts."
+        "direction, a kink, or an action at its bound that nothing presses there, which may be an optimum all the "
+        "same. Try other starts."
     )
     STAGNATED = (
         "No step raises the return any more, and the first-order conditions do not hold to tol: a kink, such as a "
@@ -63,7 +63,8 @@ class PathSolution:
             counts what later actions answer, so that these blocks are the pivots of the return's Hessian in all free
             actions, ``L D Lᵀ`` from the last step back: that one has as many negative eigenvalues as they. Positive
             means a strict local maximum, infinite that every action leans on its bound, and zero at the most that
-            some action is at its bound without a slope that presses it there, or that the curvature fades.
+            the curvature fades, or that the path is at a kink (`kinks`). Where second derivatives jump it is
+            the smallest of the pieces'.
         multipliers: ν of ``constraints <= 0``, ``(B, N, C)``.
         end_multipliers: ν of ``terminal_constraints = 0``, ``(B, C')``.
         iterations: Backward passes, ``(B,)``.

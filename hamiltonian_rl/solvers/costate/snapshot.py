@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from abc import ABC
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from operator import attrgetter, is_, itemgetter
+from itertools import repeat
+from operator import attrgetter, is_
 from types import MethodType
 from typing import Any
 
@@ -17,6 +18,7 @@ from hamiltonian_rl.problems import ControlProblem
 
 NO_PART = frozenset(("_abc_impl", "horizon", "spread", "start"))  # no kernel depends on these
 _FIXED = (type(None), bool, int, float, complex, str, bytes, torch.dtype)
+_ABSENT = object()  # what a name stands for that is not there
 _NUMBERS = (np.ndarray, torch.Tensor, torch.nn.Parameter, gym.spaces.Box)
 # What a class may define under such a name without being more than its attributes and functions.
 _ORDINARY = frozenset(
@@ -59,8 +61,8 @@ class Snapshot:
         self._own = vars(problem).keys() - NO_PART
         self._attributes: dict[str, tuple[Any, Hashable, bool]] = {}
         self._functions: dict[str, Any] = {}
-        self._found: list[tuple[Callable[[Any], tuple[Any, ...]], Any, tuple[Any, ...]]] = []
-        self._absent: list[tuple[Mapping[str, Any], frozenset[str]]] = []
+        self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}  # by the dictionary's identity: each once
+        self._fields: dict[int, tuple[Callable[[Any], tuple[Any, ...]], Any, tuple[Any, ...]]] = {}
         self._content: list[tuple[Any, Hashable]] = []
 
     def add_attribute(self, name: str, value: Any, key: Hashable, *, fixed: bool = False) -> None:
@@ -78,17 +80,15 @@ class Snapshot:
             )  # bound to this problem, in its copies too
 
     def add_names(self, mapping: Mapping[str, Any], names: frozenset[str]) -> None:
-        """Note which of some names a dictionary has, a module's globals, and what they stand for."""
-        found = [name for name in names if name in mapping]
-        self._absent.append((mapping, names.difference(found)))
-        if found:
-            look = itemgetter(*found, found[0])  # of two names at least it makes a tuple
-            self._found.append((look, mapping, look(mapping)))
+        """Note what some names stand for in a dictionary, a module's globals, or that it does not have them."""
+        if names:
+            _, noted = self._names.setdefault(id(mapping), (mapping, {}))
+            noted.update((name, mapping.get(name, _ABSENT)) for name in names)
 
     def add_fields(self, owner: Any, *names: str) -> None:
         """Note attributes of an object whose attributes are all that there is to it: a function, a cell."""
-        look = attrgetter(*names, names[0])
-        self._found.append((look, owner, look(owner)))
+        look = attrgetter(*names, names[0])  # of two names at least it makes a tuple
+        self._fields[id(owner)] = look, owner, look(owner)
 
     def add_value(self, value: Any, key: Hashable) -> None:
         """Note what a function reads beyond the problem."""
@@ -107,16 +107,23 @@ class Snapshot:
                 own.keys() - NO_PART == self._own
                 and all(now == before for now, before in self._classes)
                 and all(own[name] is function for name, function in self._functions.items())
-                and all(self._is_kept(getattr(problem, name), *kept) for name, kept in self._attributes.items())
-                and all(_are_same(look(owner), values) for look, owner, values in self._found)
-                and all(names.isdisjoint(mapping) for mapping, names in self._absent)
+                and self._are_attributes_of(problem)
+                and all(_are_same(look(owner), values) for look, owner, values in self._fields.values())
+                and all(
+                    _are_same(map(mapping.get, noted, repeat(_ABSENT)), noted.values())
+                    for mapping, noted in self._names.values()
+                )
                 and all(self._key_of(value) == key for value, key in self._content)
             )
         except Exception:  # no longer there; or what cannot be compared, whatever that raises
             return False
 
-    def _is_kept(self, value: Any, before: Any, key: Hashable, fixed: bool) -> bool:
-        return (fixed and value is before) or self._key_of(value) == key
+    def _are_attributes_of(self, problem: ControlProblem) -> bool:
+        for name, (before, key, fixed) in self._attributes.items():
+            value = getattr(problem, name)
+            if not (fixed and value is before) and self._key_of(value) != key:
+                return False
+        return True
 
 
 def _are_same(now: Iterable[Any], before: Iterable[Any]) -> bool:

@@ -108,8 +108,8 @@ def solve_costate(
         )
     settings = checked_settings(tol, max_iterations, threads)
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
-    paths = (first_path(problem, states, start) for start in firsts)
-    runs = [_solve(problem, states, path, settings, solve_phase, barrier) for path in paths]
+    barrier = barrier and bool(np.isfinite([problem.action_space.low, problem.action_space.high]).any())
+    runs = [_solve(problem, states, first_path(problem, states, x), settings, solve_phase, barrier) for x in firsts]
     if starts is None and barrier and bounded_on_both_sides(problem):
         high = replace(settings, first_barrier=HIGH_BARRIER)
 
@@ -149,23 +149,20 @@ def _solve(
     solve_phase: Any,
     barrier: bool,
 ) -> PathSolution:
-    space: Any = problem.action_space
-    bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
-    result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier and bounded)
+    result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier)
     count, horizon, m = first.actions.shape
     curvature = judged_curvature(result, batch, settings, solve_phase)
     rewards, value = result.rewards, result.value
     if batch.weights.size or batch.end_weights.size:  # those of the solver hold the constraints' part too
         rewards, value = follow(problem, result.states, result.actions)
-    # Machine code may not notice: what is not finite and counts for nothing is simplified away (0 x = 0).
-    finite = np.isfinite(value) & np.isfinite(result.states).all((1, 2))
-    code = np.where(finite, result.code, lanes.NOT_FINITE)
-    solution = PathSolution(
+        result.code[~np.isfinite(value)] = lanes.NOT_FINITE
+    return PathSolution(
         problem=problem,
         trajectory=Trajectory(result.states, result.actions, rewards, value, result.costates),
         feedback=result.feedback.reshape(count, horizon, m, result.states.shape[-1]),
         status=[
-            _status(code, off, bend, settings.tol) for code, off, bend in zip(code, violation, curvature, strict=True)
+            _status(*judged, settings.tol)
+            for judged in zip(result.code.tolist(), violation.tolist(), curvature.tolist(), strict=True)
         ],
         residual=result.residual,
         violation=violation,
@@ -176,7 +173,6 @@ def _solve(
         backend=solve_phase.name,
         start=np.zeros(count, np.int64),
     )
-    return solution
 
 
 def _status(code: int, violation: float, curvature: float, tol: float) -> PathStatus:
@@ -186,4 +182,4 @@ def _status(code: int, violation: float, curvature: float, tol: float) -> PathSt
         return PathStatus.INFEASIBLE
     if code == lanes.DONE:
         return PathStatus.LOCAL_OPTIMUM if curvature > 0.0 else PathStatus.STATIONARY
-    return _STATUS[int(code)]
+    return _STATUS[code]

@@ -102,6 +102,7 @@ class TorchSolver:
             for name in vars(model):
                 old, new = getattr(model, name), getattr(found, name)
                 setattr(model, name, torch.where(running.view(-1, *[1] * (new.ndim - 1)), new, old))
+        code[~torch.isfinite(paths.states).flatten(1).all(1)] = lanes.NOT_FINITE  # of states that count for nothing
         rows, columns = np.tril_indices(m)
         return lanes.Result(
             states=paths.states,

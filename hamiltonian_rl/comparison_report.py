@@ -1,0 +1,325 @@
+"""What a comparison found: a table, its files, a picture, and mean curves for TensorBoard.
+
+Returns are those of the greedy episodes that ended each run; times count environment steps (``T_sample``) and CPU
+seconds of training (``T_compute``) to a return, in the evaluations on the way. A run that never got there is censored
+at its length.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hamiltonian_rl.comparing import Comparison
+from hamiltonian_rl.comparison_optimum import MeanOptimum
+from hamiltonian_rl.comparison_statistics import (
+    Estimate,
+    MedianTime,
+    Time,
+    estimate,
+    mean_curve,
+    median_time,
+)
+from hamiltonian_rl.envs.making import env_spec
+from hamiltonian_rl.files import atomic_write, write_text
+from hamiltonian_rl.principles.kinematics import times_to_threshold
+from hamiltonian_rl.tracking.pictures import LearningCurve, learning_picture
+from hamiltonian_rl.tracking.run_folder import file_name
+from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
+
+MEAN, LOWER, UPPER = "compare/mean_reward", "compare/mean_reward_lower", "compare/mean_reward_upper"
+MEANS = "mean"  # folder of the runs that TensorBoard shows with a band
+MILESTONES = {
+    "threshold": "Time to a return of {threshold:g}",
+    "solved_for_good": "Time to the first of five returns in a row of {threshold:g}: solved for good",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentSummary:
+    """What the runs of one agent say of it.
+
+    Attributes:
+        label: Of the agent.
+        runs: How many were asked for.
+        finished: How many came to their end, and so have a final return.
+        final_return: Interquartile mean of the final returns, with its interval; NaN where there is none.
+        regret: Likewise of what they lack of the optimum from the same start states.
+        cpu_seconds: Median of the finished runs' training.
+        times: Median steps and seconds by name ("steps_to_threshold", ...); empty where there is no threshold.
+    """
+
+    label: str
+    runs: int
+    finished: int
+    final_return: Estimate
+    regret: Estimate
+    cpu_seconds: float
+    times: dict[str, MedianTime]
+
+
+def summarize(
+    label: str,
+    runs: int,
+    results: Sequence[dict[str, Any]],
+    threshold: float | None = None,
+    regrets: Sequence[float] = (),
+) -> AgentSummary:
+    """Summarize one agent's runs.
+
+    Args:
+        label: Of the agent.
+        runs: How many were asked for.
+        results: Of the runs that have begun, however they ended.
+        threshold: Return that counts as solved; None for none.
+        regrets: Of the runs of which they are known.
+    """
+    finished = [result for result in results if result["status"] == "finished"]
+    seconds = [result["training_cpu_seconds"] for result in finished]
+    return AgentSummary(
+        label,
+        runs,
+        len(finished),
+        estimate([result["mean_reward"] for result in finished]),
+        estimate(regrets),
+        float(np.median(seconds)) if seconds else np.nan,
+        _median_times(results, threshold) if results and threshold is not None else {},
+    )
+
+
+def _median_times(results: Sequence[dict[str, Any]], threshold: float) -> dict[str, MedianTime]:
+    """Return the median times to all milestones; a run that has not reached one is censored at its own length."""
+    times: dict[str, list[Time]] = {}
+    for result in results:
+        lengths = {"steps": result["steps"], "seconds": result["training_cpu_seconds"]}
+        for name, time in times_to_threshold(result["evaluations"], threshold).items():
+            length = lengths[name.partition("_")[0]]
+            times.setdefault(name, []).append(Time(length, censored=True) if time is None else Time(time))
+    return {name: median_time(found) for name, found in times.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a comparison found so far.
+
+    Attributes:
+        comparison: What was compared.
+        threshold: Return that counts as solved; None for none.
+        results: Of the runs that have begun, by agent.
+        optima: Of the finished runs, by their names; empty where none is known.
+        summaries: Of the agents.
+    """
+
+    comparison: Comparison
+    threshold: float | None
+    results: dict[str, list[dict[str, Any]]]
+    optima: dict[str, MeanOptimum]
+    summaries: tuple[AgentSummary, ...]
+
+
+def report_on(
+    comparison: Comparison, threshold: float | None = None, optima: dict[str, MeanOptimum] | None = None
+) -> Report:
+    """Read the runs' results and summarize them.
+
+    Args:
+        comparison: What was compared.
+        threshold: Return that counts as solved; the environment's own unless given.
+        optima: From `optima_of`, where there are any.
+    """
+    threshold = env_spec(comparison.env).reward_threshold if threshold is None else threshold
+    optima = optima or {}
+    results, summaries = {}, []
+    for label in comparison.labels:
+        jobs = comparison.of_agent(label)
+        found = {job.name: result for job in jobs if (result := job.result()) is not None}
+        regrets = [optima[name].value - found[name]["mean_reward"] for name in found if name in optima]
+        results[label] = list(found.values())
+        summaries.append(summarize(label, len(jobs), results[label], threshold, regrets))
+    return Report(comparison, threshold, results, optima, tuple(summaries))
+
+
+# Tables
+
+
+def tables(report: Report) -> dict[str, list[dict[str, str]]]:
+    """Return the tables by their titles: final returns, and the times to each milestone where there is a threshold."""
+    found = {"Final returns": [_return_row(summary) for summary in report.summaries]}
+    if report.threshold is not None:
+        for milestone, title in MILESTONES.items():
+            rows = [_time_row(summary, milestone) for summary in report.summaries]
+            found[title.format(threshold=report.threshold)] = rows
+    return found
+
+
+def _return_row(summary: AgentSummary) -> dict[str, str]:
+    return {
+        "agent": summary.label,
+        "runs finished": f"{summary.finished} of {summary.runs}",
+        "return (95 % interval)": _estimate(summary.final_return),
+        "regret (95 % interval)": _estimate(summary.regret),
+        "CPU seconds": _number(summary.cpu_seconds, 2),
+    }
+
+
+def _time_row(summary: AgentSummary, milestone: str) -> dict[str, str]:
+    steps, seconds = (summary.times.get(f"{unit}_to_{milestone}") for unit in ("steps", "seconds"))
+    return {
+        "agent": summary.label,
+        "runs that got there": "-" if steps is None else f"{steps.reached} of {steps.runs}",
+        "T_sample (steps)": _time(steps, 0),
+        "T_compute (CPU seconds)": _time(seconds, 2),
+    }
+
+
+def _number(value: float, digits: int | None = None) -> str:
+    """Return a number as people read it: of small ones more digits, of none a dash."""
+    if np.isnan(value):
+        return "-"
+    return f"{value:,.{(2 if abs(value) >= 10 or value == 0 else 4) if digits is None else digits}f}"
+
+
+def _estimate(found: Estimate) -> str:
+    interval = "" if np.isnan(found.lower) else f" ({_number(found.lower)} to {_number(found.upper)})"
+    return _number(found.mean) + interval
+
+
+def _time(time: MedianTime | None, digits: int) -> str:
+    return "-" if time is None else f"{'> ' * time.is_bound}{_number(time.value, digits)}"
+
+
+def markdown_table(rows: Sequence[dict[str, str]]) -> str:
+    r"""Return a table in Markdown.
+
+    Example:
+        >>> print(markdown_table([{"agent": "dqn", "return": "1.00"}]))
+        | agent | return |
+        | --- | --- |
+        | dqn | 1.00 |
+    """
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def explanation(report: Report) -> str:
+    """Return what the numbers of the tables mean, in sentences."""
+    returns = (
+        "Returns are interquartile means over the runs of what each earned in its last greedy episodes, with a "
+        "bootstrap interval over the runs. CPU seconds are of training alone, on one thread."
+    )
+    times = (
+        "Times are medians over the runs, unfinished ones too; '>' stands before one that the runs which never got "
+        "there leave open: the median is above that."
+    )
+    sentences = [returns, *([times] if report.threshold is not None else []), *_optimum_sentence(report)]
+    return " ".join(sentences)
+
+
+def _optimum_sentence(report: Report) -> list[str]:
+    """Say what the optimum is on average, and how it is known; nothing where there is none."""
+    if not report.optima:
+        return []
+    found = list(report.optima.values())
+    value, error = (float(np.mean([getattr(one, name) for one in found])) for name in ("value", "error"))
+    certificates = "; ".join(sorted({one.certificate for one in found}))
+    above = ""
+    if certificates == "lower bound" and not np.isnan(error):
+        above = f": the true one may be {_number(error)} above it, by the grid's estimate"
+    return [
+        "Regret is what the returns lack of the optimum that is computed from the same start states: "
+        f"{_number(value)} on average ({certificates}{above})."
+    ]
+
+
+def csv_text(report: Report) -> str:
+    """Return the summaries as a table for programs: a row an agent, empty where there is nothing."""
+    rows = []
+    for summary in report.summaries:
+        row: dict[str, Any] = {
+            "agent": summary.label,
+            "runs": summary.runs,
+            "finished": summary.finished,
+            "final_return": summary.final_return.mean,
+            "final_return_lower": summary.final_return.lower,
+            "final_return_upper": summary.final_return.upper,
+            "regret": summary.regret.mean,
+            "regret_lower": summary.regret.lower,
+            "regret_upper": summary.regret.upper,
+            "training_cpu_seconds": summary.cpu_seconds,
+        }
+        for name in (f"{unit}_to_{milestone}" for milestone in MILESTONES for unit in ("steps", "seconds")):
+            time = summary.times.get(name)
+            row |= {
+                name: time and time.value,
+                f"{name}_is_lower_bound": time and time.is_bound,
+                f"{name}_reached": time and time.reached,
+            }
+        rows.append({name: None if value != value else value for name, value in row.items()})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+# Files
+
+
+def write_report(report: Report) -> None:
+    """Write ``comparison.md``, ``.csv`` and ``.png`` and the mean curves for TensorBoard into the comparison's folder.
+
+    Raises:
+        RunStorageError: The folder cannot be written.
+    """
+    folder = report.comparison.folder
+    title = f"Comparison in {report.comparison.env}"
+    parts = [f"# {title}", *(f"## {name}\n\n{markdown_table(rows)}" for name, rows in tables(report).items())]
+    parts += [explanation(report), "![Mean greedy return of each agent, with its interval](comparison.png)"]
+    write_text(folder / "comparison.md", "\n\n".join(parts) + "\n")
+    write_text(folder / "comparison.csv", csv_text(report))
+    curves = learning_curves(report)
+    levels = {} if report.threshold is None else {"threshold": report.threshold}
+    if report.optima:
+        levels["optimum, computed"] = float(np.mean([optimum.value for optimum in report.optima.values()]))
+    picture = learning_picture(curves, levels, title)
+    with atomic_write(folder / "comparison.png") as file:
+        picture.savefig(file, format="png", dpi=120)
+    _write_events(report, curves)
+
+
+def learning_curves(report: Report) -> dict[str, LearningCurve]:
+    """Return how each agent's greedy return grows over its finished runs, for the agents that have such runs."""
+    curves = {}
+    for label, results in report.results.items():
+        runs = [_columns(result["evaluations"]) for result in results if result["status"] == "finished"]
+        if runs and all(len(run["step"]) for run in runs):
+            steps, mean, lower, upper = mean_curve([(run["step"], run["mean_reward"]) for run in runs])
+            seconds = np.median([np.interp(steps, run["step"], run["seconds"]) for run in runs], axis=0)
+            curves[label] = LearningCurve(steps, seconds, mean, lower, upper)
+    return curves
+
+
+def _columns(evaluations: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {name: np.array([row[name] for row in evaluations]) for name in ("step", "seconds", "mean_reward")}
+
+
+def _write_events(report: Report, curves: dict[str, LearningCurve]) -> None:
+    """Write a run for each agent's mean, and the page that shows them in one chart."""
+    folder = report.comparison.folder / MEANS
+    shutil.rmtree(folder, ignore_errors=True)  # what an earlier report wrote
+    for index, (label, curve) in enumerate(curves.items()):
+        sink = TensorBoardSink(folder / file_name(label))
+        if index == 0:
+            sink.write_band_chart(
+                "Comparison", "Greedy return: interquartile mean, 95 % interval", (MEAN, LOWER, UPPER)
+            )
+        columns = curve.steps, curve.mean, np.fmin(curve.lower, curve.mean), np.fmax(curve.upper, curve.mean)
+        for step, mean, lower, upper in zip(*columns, strict=True):
+            sink.write({MEAN: mean, LOWER: lower, UPPER: upper}, round(step))
+        sink.close()

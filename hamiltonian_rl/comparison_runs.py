@@ -1,0 +1,284 @@
+"""The runs of a comparison, each in a process of its own, some of them side by side.
+
+A process of its own gives every run the same cold start and one thread, whatever runs beside it, and lets one die
+without the others. Ctrl-C reaches this process alone, which has each run save a checkpoint; when this process is
+killed, the runs end with it, at their last checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+from hamiltonian_rl.agents.progress import ProgressBar
+from hamiltonian_rl.comparing import Job
+from hamiltonian_rl.comparison_optimum import keep_starts
+from hamiltonian_rl.comparison_pictures import learned_picture
+from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, UsageError
+from hamiltonian_rl.solving import Figure
+from hamiltonian_rl.tracking.run_folder import file_name
+from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
+from hamiltonian_rl.training import TrainingRun, resume_run, start_run
+
+SECONDS_BETWEEN_REPORTS = 0.2
+PICTURE = "learned/value"  # tag
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        job: The run.
+        status: "finished", "failed" or "stopped".
+        sentence: What went wrong, where something did.
+    """
+
+    job: Job
+    status: str
+    sentence: str = ""
+
+
+class Watcher(Protocol):
+    """Is told how far the runs are."""
+
+    def moved(self, job: Job, step: int) -> None:
+        """A run is at a step; the first call says that it has begun."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """A run has ended."""
+
+    def stopping(self) -> None:
+        """Ctrl-C: the runs are saving their checkpoints."""
+
+
+def execute_jobs(jobs: Sequence[Job], workers: int, watcher: Watcher) -> list[Outcome]:
+    """Execute runs, some side by side, each from where it stopped; return how they ended.
+
+    A run that fails ends alone. After Ctrl-C (or SIGTERM) no run begins, and those that run save a checkpoint and stop;
+    after a second one they end at once. The results do not depend on how many run side by side.
+
+    Args:
+        jobs: The runs.
+        workers: How many at a time.
+        watcher: Is told how far they are.
+    """
+    pool = _Pool(watcher)
+    waiting = deque(jobs)
+    with _one_thread_each(), pool.stopping_on_signals(), contextlib.closing(pool):
+        while True:
+            while waiting and len(pool.running) < workers and not pool.stops:
+                pool.start(waiting.popleft())
+            if not pool.running:
+                return sorted(pool.outcomes, key=lambda outcome: jobs.index(outcome.job))
+            pool.listen()
+
+
+# In this process
+
+
+@dataclasses.dataclass
+class _Running:
+    """A run, its process, and what is known of it."""
+
+    job: Job
+    process: BaseProcess
+    output: Path
+    step: int = 0
+    outcome: Outcome | None = None
+
+
+class _Pool:
+    """The processes that run now, by the connections on which they report."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.running: dict[Any, _Running] = {}
+        self.outcomes: list[Outcome] = []
+        self.stops = 0
+        self._watcher = watcher
+
+    def start(self, job: Job) -> None:
+        """Begin a run, or go on with it."""
+        context = multiprocessing.get_context("spawn")  # inherits no threads and no generators
+        output = job.folder / f"{file_name(job.label)}-{job.config.seed}.log"
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(job, theirs, output), name=job.name)
+        process.start()
+        theirs.close()  # so that the end of the process is the end of the connection
+        self.running[ours] = _Running(job, process, output)
+        self._watcher.moved(job, 0)
+        if self.stops:  # Ctrl-C came just now
+            _interrupt(process)
+
+    def listen(self) -> None:
+        """Wait for news of any run, and take them."""
+        ready: list[Any] = wait(list(self.running))
+        for connection in ready:
+            run = self.running[connection]
+            try:
+                news = connection.recv()
+            except (EOFError, OSError):
+                self._end(connection, run)
+                continue
+            if isinstance(news, Outcome):
+                run.outcome = news
+            else:
+                run.step = news
+                self._watcher.moved(run.job, news)
+
+    def _end(self, connection: Any, run: _Running) -> None:
+        run.process.join()
+        connection.close()
+        del self.running[connection]
+        if self.stops and run.outcome is None:
+            run.outcome = Outcome(run.job, "stopped")
+        elif run.outcome is None:
+            code = run.process.exitcode
+            why = " (killed; is the memory large enough?)" if code == -9 else ""
+            sentence = f"its process ended at step {run.step:,} with exit code {code}{why}; its output: {run.output}"
+            run.outcome = Outcome(run.job, "failed", sentence)
+        if run.outcome.status == "finished":
+            run.output.unlink(missing_ok=True)
+        self.outcomes.append(run.outcome)
+        self._watcher.ended(run.outcome)
+
+    @contextlib.contextmanager
+    def stopping_on_signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM stop the runs: gently, and at once when they come again."""
+
+        def stop(number: int, frame: Any) -> None:
+            self.stops += 1
+            if self.stops > 1:
+                self.close()
+                return
+            for run in list(self.running.values()):
+                _interrupt(run.process)
+            self._watcher.stopping()
+
+        try:
+            previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are somebody else's
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def close(self) -> None:
+        """End what still runs, at once."""
+        for run in list(self.running.values()):
+            run.process.kill()
+
+
+def _interrupt(process: BaseProcess) -> None:
+    """Let a run stop at its next whole state. Without POSIX the console has told it itself."""
+    if os.name == "posix" and process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Have processes that start now compute with one thread, so that many do not crowd the machine."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+# In the run's own process
+
+
+class _Reporter(ProgressBar):
+    """Reports the steps taken to the other process, where `ProgressBar` shows them."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        """Report where the run starts."""
+        self._report(time.monotonic())
+
+    def on_step(self) -> bool:
+        """Report the steps, some times a second."""
+        now = time.monotonic()
+        if now - self._last >= SECONDS_BETWEEN_REPORTS:
+            self._report(now)
+        return True
+
+    def _report(self, now: float) -> None:
+        self._last = now
+        self._connection.send(self.agent.num_timesteps)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _work(job: Job, connection: Connection, output: Path) -> None:
+    """Execute one run and report on it; what it prints goes to a file."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if os.name == "posix":
+        os.setpgrp()  # Ctrl-C of the terminal is for the other process, which passes it on once
+    with open(output, "ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        run = _opened(job, _Reporter(connection))
+        result = run.execute()
+        if result["status"] == "finished":
+            keep_starts(run.folder.path, run.starts)
+            _draw(run)
+        connection.send(Outcome(job, result["status"]))
+    except HamiltonianRLError as error:
+        connection.send(Outcome(job, "failed", str(error)))
+    except KeyboardInterrupt:
+        connection.send(Outcome(job, "stopped"))
+
+
+def _draw(run: TrainingRun) -> None:
+    """Write a picture of what the agent has learnt into its run, where it can be drawn."""
+    picture = learned_picture(run.agent, run.config)
+    if picture is not None:
+        sink = TensorBoardSink(run.folder.path)
+        sink.write({PICTURE: Figure(picture)}, run.agent.num_timesteps)
+        sink.close()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # as by kill -9: the last checkpoint is whole
+
+
+def _opened(job: Job, progress: ProgressBar) -> TrainingRun:
+    """Return the run: the one that was begun where it can go on exactly, else a new one in its place."""
+    begun = job.run_folder()
+    if begun is not None:
+        with contextlib.suppress(CheckpointError, UsageError):  # none yet, or damaged, or the environment has changed
+            run = resume_run(begun.path, progress=progress)
+            if run.resume == "exact":
+                return run
+            run.close()
+        begun.remove(job.folder)
+    return start_run(job.config, job.folder.parent, (job.folder.name, job.label), progress=progress)
