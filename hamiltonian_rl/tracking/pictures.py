@@ -197,7 +197,9 @@ def regret_picture(
     known = np.isfinite(error) & (error > NOTHING)
     if known.any():
         ranges = np.stack([np.zeros(known.sum()), error[known]])
-        left.errorbar(optimum[known], returns[known], xerr=ranges, fmt="none", color="0.8", label="optimum up to here")
+        left.errorbar(
+            optimum[known], returns[known], xerr=ranges, fmt="none", color="0.8", label="up to here, by an estimate"
+        )
     low, high = float(optimum.min()), float((optimum + np.where(known, error, 0.0)).max())
     least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
     ends = (low, high) if high - low > least else (low - least, high + least)
