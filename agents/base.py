@@ -275,8 +275,9 @@ class Agent(ABC):
     def dump_logs(self) -> None:
         """Write a record now; the loop does so every ``log_interval`` episodes."""
         seconds, steps = time.perf_counter() - self._clock[0], self.num_timesteps - self._clock[1]
-        self.logger.record("rollout/ep_rew_mean", self._episodes.mean_return)
-        self.logger.record("rollout/ep_len_mean", self._episodes.mean_length)
+        if self.episodes:  # there are none where a model is asked instead of the environment
+            self.logger.record("rollout/ep_rew_mean", self._episodes.mean_return)
+            self.logger.record("rollout/ep_len_mean", self._episodes.mean_length)
         self.logger.record("time/episodes", self.episodes)
         self.logger.record("time/fps", int(steps / max(seconds, 1e-9)))
         self.logger.record("time/time_elapsed", int(seconds))

@@ -141,6 +141,12 @@ def test_learning_after_a_save_is_learning_on(env_id, tmp_path):
     np.testing.assert_array_equal(agent.parameter_arrays()[0], once.parameter_arrays()[0])
 
 
+def test_records_are_written_though_no_episode_ends(tmp_path):
+    agent = DeepValueIteration(gym.make("FrozenLake-v1"), hidden=(), tensorboard_log=tmp_path)
+    agent.learn(16 * 3, log_interval=1)
+    assert list(tmp_path.rglob("events.*"))
+
+
 @pytest.mark.parametrize("env_id", ["hrl/LinearQuadratic-v0", "FrozenLake-v1"])
 def test_a_saved_agent_acts_without_its_environment(env_id, tmp_path):
     env = gym.make(env_id)
