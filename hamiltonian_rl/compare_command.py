@@ -75,8 +75,9 @@ def compare(
 
 def _run_and_report(comparison: Comparison, jobs: int, threshold: float | None, optimum: bool) -> None:
     """Execute what is left of a comparison, then print and keep what came out."""
+    from hamiltonian_rl.comparison_files import write_report
     from hamiltonian_rl.comparison_progress import ComparisonProgress
-    from hamiltonian_rl.comparison_report import explanation, report_on, tables, write_report
+    from hamiltonian_rl.comparison_report import explanation, report_on, tables
     from hamiltonian_rl.comparison_runs import execute_jobs
 
     left = [job for job in comparison.jobs if not job.is_finished()]

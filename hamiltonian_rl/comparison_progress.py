@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from hamiltonian_rl.comparing import Job
-from hamiltonian_rl.comparison_runs import Outcome
+from hamiltonian_rl.comparison_worker import Outcome
 from hamiltonian_rl.console import SECONDS_BETWEEN_LINES
 
 LEAST_SHARE = 0.02  # of a run, before its speed is trusted: the first steps may take longer

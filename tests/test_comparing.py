@@ -24,10 +24,10 @@ from tensorboard.program import TensorBoard
 
 from hamiltonian_rl.agents import DQN, QLearning, RandomAgent
 from hamiltonian_rl.comparing import Job, parse_agents, plan_comparison
+from hamiltonian_rl.comparison_files import LOWER, MEAN, UPPER
 from hamiltonian_rl.comparison_pictures import learned_picture
 from hamiltonian_rl.comparison_progress import TimeLeft
-from hamiltonian_rl.comparison_report import LOWER, MEAN, UPPER, summarize
-from hamiltonian_rl.comparison_runs import PICTURE
+from hamiltonian_rl.comparison_report import summarize
 from hamiltonian_rl.comparison_statistics import (
     MedianTime,
     Time,
@@ -37,6 +37,7 @@ from hamiltonian_rl.comparison_statistics import (
     mean_curve,
     median_time,
 )
+from hamiltonian_rl.comparison_worker import PICTURE
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.files import only_one
