@@ -48,6 +48,7 @@ class DeepValueIterationSettings:
     states: int = setting(2_000, "states at which the equations are to hold, drawn once", least=1, most=10_000_000)
     hidden: tuple[int, ...] = setting((24, 24), "widths of the hidden layers", least=1, most=10_000)
     pieces: int = setting(1, "smooth functions that V is the maximum of", least=1, most=1_000)
+    products: bool = setting(True, "a quadratic form of the coordinates beside the layers")
     n_step: int = setting(
         1, "steps of the greedy policy before V is asked, in the values' targets", least=1, most=10_000
     )
@@ -103,7 +104,8 @@ class DeepValueIteration(Agent):
         """Take a model, and for a first one draw a network and states; what was learnt before stays."""
         first, self._model = self._model is None, model
         if first:
-            self.network = model.network(self.settings.hidden, self.settings.pieces)
+            s = self.settings
+            self.network = model.network(s.hidden, s.pieces, s.products)
             self._params = self.network.initial(self._rng)
             self._states = model.draw(self.settings.states, self._rng)
             self._fit = ValueFit(

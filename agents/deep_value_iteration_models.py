@@ -58,9 +58,9 @@ class ControlModel:
         if any(limit.shape[-1] for limit in limits):
             raise UsageError(f"{name} has constraints, which Bellman's equation here does not know. Take `costate`.")
 
-    def network(self, hidden: tuple[int, ...], pieces: int) -> ValueNetwork:
+    def network(self, hidden: tuple[int, ...], pieces: int, products: bool) -> ValueNetwork:
         """Return a network for V over the problem's states."""
-        return ValueNetwork(self.low, self.high, hidden, pieces, self.problem.periodic)
+        return ValueNetwork(self.low, self.high, hidden, pieces, self.problem.periodic, products=products)
 
     def draw(self, count: int, generator: np.random.Generator) -> torch.Tensor:
         """Draw states uniformly, ``(count, n)``; those where the episode is over have no V and are left out."""
@@ -109,26 +109,27 @@ class ControlModel:
             value: V.
             states: ``(B, n)``.
             steps: Of the greedy policy whose rewards are in the value before V is: one is Eq. 18. More carry rewards
-                further in a sweep (modified policy iteration), and errors of V less.
+                further in a sweep (modified policy iteration), and errors of V less. The gradient is of one step
+                always: back along a path whose actions are held it grows as the uncontrolled dynamics do.
         """
         actions = self.greedy(value, states)
         states = states.detach().requires_grad_()
         best = self.action_value(value, states, actions)
         (costate,) = torch.autograd.grad(best.sum(), states)
         if steps > 1:
-            best = self._rollout(value, states.detach(), actions, steps)
+            best = self._path_value(value, states.detach(), actions, steps)
         return Targets(best.detach(), costate)
 
-    def _rollout(self, value: Value, states: torch.Tensor, actions: torch.Tensor, steps: int) -> torch.Tensor:
+    def _path_value(self, value: Value, states: torch.Tensor, actions: torch.Tensor, steps: int) -> torch.Tensor:
         """Return ``r_0 + γ r_1 + ... + γ^N V(s_N)`` along the greedy policy, its first actions given."""
         total, weight = torch.zeros(len(states), dtype=states.dtype), torch.ones(len(states), dtype=states.dtype)
         for _ in range(steps - 1):
-            total += weight * self.problem.reward(states, actions, 0)
+            total = total + weight * self.problem.reward(states, actions, 0)
             states = self.problem.dynamics(states, actions, 0)
             weight = self.discount * weight
             if self._ends:
                 over = self.problem.terminated(states)
-                total += torch.where(over, weight * self.problem.terminal_reward(states), 0.0)
+                total = total + torch.where(over, weight * self.problem.terminal_reward(states), 0.0)
                 weight = torch.where(over, 0.0, weight)
             actions = self.greedy(value, states)
         return total + weight * self.action_value(value, states, actions)
@@ -181,8 +182,8 @@ class TableModel:
         self._units = torch.eye(int(observations.n), dtype=torch.float64)
         self.policy = np.full(len(self._units), self._first_action)
 
-    def network(self, hidden: tuple[int, ...], pieces: int) -> ValueNetwork:
-        """Return a network for V over unit vectors."""
+    def network(self, hidden: tuple[int, ...], pieces: int, products: bool) -> ValueNetwork:
+        """Return a network for V over unit vectors, whose products say nothing."""
         width = np.ones(len(self._units))
         return ValueNetwork(-width, width, hidden, pieces, products=False)
 
