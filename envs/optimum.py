@@ -18,6 +18,7 @@ import numpy as np
 
 from hamiltonian_rl.envs.behind import copies_of, has_table, problem_behind, table_model
 from hamiltonian_rl.envs.making import close_env, make_env
+from hamiltonian_rl.envs.model_check import check_model
 from hamiltonian_rl.errors import HamiltonianRLError, SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.problems.control_problem import can_end
@@ -153,8 +154,8 @@ class ProblemOptimum(Optimum):
     def _observation_shape(self) -> tuple[int, ...]:
         import torch
 
-        first = torch.as_tensor(self.problem.initial_states(1, np.random.default_rng(0)))
-        return tuple(self.problem.observation(first).shape[1:])
+        nowhere = torch.zeros((1, *self.problem.state_space.shape), dtype=torch.float64)
+        return tuple(self.problem.observation(nowhere).shape[1:])
 
     def states(self, observations: np.ndarray) -> np.ndarray:
         """Return the states, shape ``(n, state size)``."""
@@ -252,7 +253,8 @@ def optimum_of(
         heartbeat: Called now and then while there is work; may raise to leave it.
 
     Raises:
-        UsageError: There is neither a table nor a problem, or no limit of steps that makes returns finite.
+        UsageError: There is neither a table nor a problem, or no limit of steps that makes returns finite; or the
+            problem is not the process of the environment that is named (`check_model`).
 
     Example:
         >>> found = optimum_of("FrozenLake-v1").returns(np.array([0]))
@@ -268,7 +270,10 @@ def optimum_of(
     try:
         if has_table(made):
             return TableOptimum(made)
-        return ProblemOptimum(_as_played(problem_behind(made)[0], made), **options)
+        found = ProblemOptimum(_as_played(problem_behind(made)[0], made), **options)
+        if made is not env and not isinstance(getattr(made.unwrapped, "problem", None), ControlProblem):
+            check_model(made, found.problem)  # which steps the environment: only one of our own making
+        return found
     finally:
         if made is not env:
             close_env(made)

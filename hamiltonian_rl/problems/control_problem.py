@@ -44,6 +44,8 @@ class ControlProblem(ABC):
         reward_bound: What no step's reward is above, wherever that is known; infinite where it is not. An episode that
             earns it at every step is certainly optimal.
         phase_plane: The two coordinates that a picture shows.
+        parameters: Which attributes are tensors (float64, on the CPU) whose numbers may be changed in place without
+            compiling anew: compiled code reads them at each call, the tensors themselves or views of them.
         driven: The coordinate of the velocity that a single action pushes along, so that action times velocity is
             power; None for none.
     """
@@ -60,6 +62,7 @@ class ControlProblem(ABC):
     reward_bound: float = np.inf
     phase_plane: tuple[int, int] = (0, 1)
     driven: int | None = None
+    parameters: tuple[str, ...] = ()
 
     @abstractmethod
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
@@ -87,6 +90,23 @@ class ControlProblem(ABC):
     def terminal_constraints(self, state: torch.Tensor) -> torch.Tensor:
         """Return ``c_N(s_N)``, feasible where ``= 0``, shape ``(..., C_N)``; none unless said."""
         return state[..., :0]
+
+    def parameter_tensors(self) -> list[torch.Tensor]:
+        """Return the tensors that ``parameters`` names.
+
+        Raises:
+            UsageError: One of them is none, or not of float64 on the CPU.
+        """
+        import torch  # takes seconds to load
+
+        tensors = [getattr(self, name, None) for name in self.parameters]
+        for name, tensor in zip(self.parameters, tensors, strict=True):
+            if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float64 or tensor.device.type != "cpu":
+                raise UsageError(
+                    f'{type(self).__name__}.parameters names "{name}", which is {type(tensor).__name__}; expected a '
+                    "tensor of float64 on the CPU."
+                )
+        return tensors  # type: ignore[return-value]
 
     def initial_states(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw n first states, shape ``(n, state size)``.

@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +26,15 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Graph:
-    """The store of all expressions that are combined with each other; see `Expression`."""
+    """The store of all expressions that are combined with each other; see `Expression`.
+
+    Attributes:
+        owners: Whatever owns the memory that `parameter` reads; kept alive by who computes the expressions.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Any, Expression] = {}
+        self.owners: list[Any] = []
 
     def constant(self, value: float) -> Expression:
         """Return the expression of a number."""
@@ -37,6 +43,10 @@ class Graph:
     def input(self, block: str, index: int) -> Expression:
         """Return entry ``index`` of the input vector named ``block``."""
         return self.node("input", (), (block, index))
+
+    def parameter(self, address: int) -> Expression:
+        """Return the double at an address in memory, read anew whenever it is computed; see `owners`."""
+        return self.node("parameter", (), address)
 
     def node(self, operation: str, arguments: tuple[Expression, ...], value: Any = None) -> Expression:
         """Return the one expression of an operation, simplified."""
@@ -250,6 +260,8 @@ def evaluate(outputs: Sequence[Expression], inputs: Mapping[Key, Any]) -> list[A
                 values[node.number] = node.value
             elif node.operation == "input":
                 values[node.number] = inputs[node.value]
+            elif node.operation == "parameter":
+                values[node.number] = ctypes.c_double.from_address(node.value).value
             else:
                 values[node.number] = OPERATIONS[node.operation](*(values[x.number] for x in node.arguments))
     return [values[node.number] for node in outputs]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import operator
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,24 @@ class UntracedOperation(HamiltonianRLError):
     """The function performs an operation that has no expression here."""
 
 
-def trace(function: Callable[..., Any], graph: Graph, blocks: Sequence[tuple[str, int | None]]) -> list[np.ndarray]:
+def trace(
+    function: Callable[..., Any],
+    graph: Graph,
+    blocks: Sequence[tuple[str, int | None]],
+    parameters: Sequence[torch.Tensor] = (),
+) -> list[np.ndarray]:
     """Return what a torch function computes, as arrays of expressions.
 
     Args:
         function: Of float64 tensors, to a tensor or a tuple of tensors; of the shapes in ``blocks``, unbatched.
         graph: Where the expressions are kept.
         blocks: Name and length of each argument; length None is a single number, of shape ``()``.
+        parameters: Of float64, on the CPU: the numbers in them are read anew whenever the expressions are computed.
+            All others that the function reads are constants.
 
     Raises:
-        UntracedOperation: For an operation that is not known here, or where the function does not trace.
+        UntracedOperation: For an operation that is not known here, or where the function does not trace; also where
+            parameters leave torch on the way, which it does not record.
 
     Example:
         >>> outputs = trace(lambda x: (x**2).sum(), Graph(), [("x", 3)])
@@ -60,10 +69,27 @@ def trace(function: Callable[..., Any], graph: Graph, blocks: Sequence[tuple[str
     if not all(isinstance(x, torch.Tensor) for x in (returned if isinstance(returned, tuple | list) else [returned])):
         raise UntracedOperation(f"The function returns {type(returned).__name__}, where a tensor is expected.")
     results = [
-        np.asarray(result, dtype=object) for result in _Interpreter(recorded, graph).run(_symbols(graph, blocks))
+        np.asarray(result, dtype=object)
+        for result in _Interpreter(recorded, graph, parameters).run(_symbols(graph, blocks))
     ]
     _verify(function, blocks, results)
+    if parameters:
+        with _changed(parameters):
+            _verify(function, blocks, results)
     return results
+
+
+@contextmanager
+def _changed(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Have other numbers in some tensors for a while."""
+    before = [x.clone() for x in parameters]
+    try:
+        for x in parameters:
+            x.mul_(0.9).add_(0.01)
+        yield
+    finally:
+        for x, numbers in zip(parameters, before, strict=True):
+            x.copy_(numbers)
 
 
 def _verify(function: Callable[..., Any], blocks: Sequence[tuple[str, int | None]], results: list[np.ndarray]) -> None:
@@ -113,8 +139,9 @@ def _symbols(graph: Graph, blocks: Sequence[tuple[str, int | None]]) -> list[np.
 
 
 class _Interpreter:
-    def __init__(self, recorded: torch.fx.GraphModule, graph: Graph) -> None:
+    def __init__(self, recorded: torch.fx.GraphModule, graph: Graph, parameters: Sequence[torch.Tensor]) -> None:
         self.recorded, self.graph = recorded, graph
+        self.memory = {x.untyped_storage().data_ptr() for x in parameters}
 
     def run(self, symbols: Sequence[np.ndarray]) -> Sequence[Any]:
         known: dict[Any, Any] = {}
@@ -138,8 +165,17 @@ class _Interpreter:
         raise UntracedOperation("The function returns nothing.")
 
     def _constant(self, tensor: torch.Tensor) -> np.ndarray:
+        if tensor.untyped_storage().data_ptr() in self.memory:
+            return self._parameter(tensor)
         values = tensor.detach().cpu().double().numpy()
         return np.asarray(np.vectorize(self.graph.constant, otypes=[object])(values), dtype=object)
+
+    def _parameter(self, tensor: torch.Tensor) -> np.ndarray:
+        """Return where the numbers of a parameter are, or of a view of one."""
+        self.graph.owners.append(tensor)
+        places = np.array(np.indices(tensor.shape).T @ np.array(tensor.stride(), int)).T * tensor.element_size()
+        read = np.vectorize(lambda place: self.graph.parameter(tensor.data_ptr() + int(place)), otypes=[object])
+        return np.asarray(read(places), dtype=object)
 
     def _perform(self, target: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
         if target is operator.getitem:

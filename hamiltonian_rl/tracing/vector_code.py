@@ -48,6 +48,7 @@ class Library:
         for name, (blocks, outputs) in functions.items():
             _Writer(module, name, blocks, outputs)
         self._sizes = {name: [len(block) for block in outputs] for name, (_, outputs) in functions.items()}
+        self._owners = [x.graph.owners for _, outputs in functions.values() for block in outputs for x in block[:1]]
         self._engine = _compile(module)
         self.addresses = {name: self._engine.get_function_address(name) for name in functions}
 
@@ -95,6 +96,8 @@ class _Writer(Vectors):
         for x in nodes:
             if x.operation == "constant":
                 values[x.number] = self.number(float(x.value))
+            elif x.operation == "parameter":
+                values[x.number] = self._spread(x.value)
             elif x.operation != "input":
                 values[x.number] = self._perform(x.operation, *(values[y.number] for y in x.arguments))
         for pointer, block in zip(function.args[len(blocks) :], outputs, strict=True):
@@ -108,6 +111,14 @@ class _Writer(Vectors):
 
     def _load(self, pointer: ir.Value, index: int) -> ir.Value:
         return self.builder.load(self._place(pointer, index), align=8)
+
+    def _spread(self, address: int) -> ir.Value:
+        """Load the double at an address into every lane."""
+        place = self.builder.inttoptr(ir.Constant(ir.IntType(64), address), _POINTER)
+        zero = ir.Constant(ir.IntType(32), 0)
+        one = self.builder.insert_element(ir.Constant(VECTOR, ir.Undefined), self.builder.load(place), zero)
+        first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return self.builder.shuffle_vector(one, one, first)
 
     def _as_number(self, value: ir.Value) -> ir.Value:
         if value.type == VECTOR:

@@ -284,3 +284,32 @@ def test_a_branch_on_a_value_is_refused_in_a_sentence_that_says_why() -> None:
         trace(lambda x: x if x.sum() > 1.0 else -x, Graph(), [("x", 2)])
     assert len(str(refused.value)) < 300
     assert "\n" not in str(refused.value)
+
+
+def test_the_numbers_of_a_parameter_are_read_anew_whenever_the_expressions_are_computed() -> None:
+    weights, fixed = MATRIX.clone(), VECTOR.clone()
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return (weights.T[1:] @ weights[:, :2]).sum() * (fixed * x).sum() + (weights[1] * x * x).sum()
+
+    graph = Graph()
+    (output,) = trace(function, graph, [("x", 3)], [weights])
+    slope = gradient(output.item(), [graph.input("x", 0)])
+    library = Library({"both": (["x"], [[output.item(), *slope]])})
+    for scale in (1.0, -2.0):
+        weights.copy_(MATRIX * scale)
+        x = torch.tensor([0.2, -0.3, 0.7], dtype=torch.float64, requires_grad=True)
+        value = function(x)
+        expected = [value.item(), torch.autograd.grad(value, x)[0][0].item()]
+        inputs = {("x", i): number for i, number in enumerate(x.tolist())}
+        assert evaluate([output.item(), *slope], inputs) == pytest.approx(expected, rel=1e-12)
+        lanes = library("both", [np.tile(x.detach().numpy()[:, None], LANES)])[0]
+        np.testing.assert_allclose(lanes, np.tile(np.array(expected)[:, None], LANES), rtol=1e-12)
+
+
+def test_what_leaves_torch_with_a_parameter_is_refused() -> None:
+    weights = VECTOR.clone()
+    numbers = weights.numpy()  # of the same memory
+    with pytest.raises(UntracedOperation, match="does not record"):
+        trace(lambda x: x * torch.as_tensor(numbers.copy()), Graph(), [("x", 3)], [weights])
+    torch.testing.assert_close(weights, VECTOR, rtol=0.0, atol=0.0)

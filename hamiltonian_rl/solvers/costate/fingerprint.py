@@ -85,8 +85,12 @@ class _Walk:
     def __init__(self, problem: ControlProblem) -> None:
         self.problem, self.snapshot = problem, Snapshot(problem, _known)
         self.attributes: dict[str, Hashable] = {}
+        for name, tensor in zip(problem.parameters, problem.parameter_tensors(), strict=True):
+            # Told by where its numbers are: they are read at each call, so what they are does not matter.
+            self.attributes[name] = ("parameter", tensor.data_ptr(), tuple(tensor.shape))
+            self.snapshot.add_attribute(name, tensor, self.attributes[name], fixed=True)
         for name in dir(problem):
-            if not name.startswith("__") and name not in NO_PART:
+            if not name.startswith("__") and name not in NO_PART and name not in problem.parameters:
                 self._read_attribute(name, getattr(problem, name))
         self.parts: list[Hashable] = [type(problem), *self.attributes.items()]
         self.parts += [self._read_by(getattr(problem, name), _DEEPEST, frozenset()) for name in _FUNCTIONS]

@@ -68,7 +68,10 @@ def _traced_step(augmented: Augmented, graph: Graph) -> tuple[Array, Expression]
     """Return the next state and the (augmented) reward of a step, as expressions of its inputs."""
     n, m, count = augmented.sizes
     next_state, reward = trace(
-        augmented.step, graph, [("s", n), ("a", m), ("step", None), ("weights", count), ("penalty", None)]
+        augmented.step,
+        graph,
+        [("s", n), ("a", m), ("step", None), ("weights", count), ("penalty", None)],
+        augmented.problem.parameter_tensors(),
     )
     if next_state.shape != (n,) or reward.shape != ():
         raise UntracedOperation("The dynamics or the reward of a single state is not that of a batch.")
@@ -146,7 +149,8 @@ def _terminal(augmented: Augmented) -> Signature:
     """The terminal reward, its gradient and its curvature: λ_N and P_N (Eq. 13)."""
     graph = Graph()
     n, _, count = augmented.end_sizes
-    (reward,) = trace(augmented.end, graph, [("s", n), ("weights", count), ("penalty", None)])
+    blocks = [("s", n), ("weights", count), ("penalty", None)]
+    (reward,) = trace(augmented.end, graph, blocks, augmented.problem.parameter_tensors())
     s = list(inputs(graph, "s", n))
     value = reward.item()
     return ("s", "weights", "penalty"), [[value], gradient(value, s), triangle(_hessian(value, s))]

@@ -65,11 +65,11 @@ class Snapshot:
         self._fields: dict[int, tuple[Callable[[Any], tuple[Any, ...]], Any, tuple[Any, ...]]] = {}
         self._content: list[tuple[Any, Hashable]] = []
 
-    def add_attribute(self, name: str, value: Any, key: Hashable) -> None:
-        """Note an attribute of the problem that is no function."""
-        fixed = _is_fixed(value)
-        self._attributes[name] = value, key, bool(fixed)
-        self.exact = self.exact and fixed is not None
+    def add_attribute(self, name: str, value: Any, key: Hashable, *, fixed: bool = False) -> None:
+        """Note an attribute of the problem that is no function, ``fixed`` where it is told by identity alone."""
+        kept = True if fixed else _is_fixed(value)
+        self._attributes[name] = value, key, bool(kept)
+        self.exact = self.exact and kept is not None
 
     def add_function(self, name: str, own: Mapping[str, Any]) -> None:
         """Note a function that the problem has itself, not by its class."""

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from hamiltonian_rl.envs.linear_quadratic import LinearQuadratic
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import solve_costate
 from hamiltonian_rl.solvers.costate.fingerprint import fingerprint
+from hamiltonian_rl.solvers.costate.kernel_cache import compiled, unchanged
 from hamiltonian_rl.solvers.costate.snapshot import Snapshot
 
 STRENGTH = 2.0
@@ -223,3 +225,36 @@ def test_functions_are_tried_again_with_another_number_of_states(made: Any) -> N
         solve_costate(asked, np.zeros((count, 1)), backend="compiled")
     with pytest.raises(UsageError, match="dynamics fails for 300 states"):
         solve_costate(asked, np.zeros((300, 1)), backend="compiled")
+
+
+class Tuned(LinearQuadratic):
+    """A regulator whose dynamics may change without compiling anew."""
+
+    parameters = ("A", "B")
+
+
+def test_a_parameter_that_is_changed_in_place_is_read_anew_by_the_same_code():
+    start, A = np.array([1.0, 0.5]), torch.tensor([[0.9, 0.2], [0.0, 1.1]], dtype=torch.float64)
+    regulator, other = Tuned(), Tuned()
+    assert compiled(regulator) is not compiled(other)  # of the same numbers, but not in the same place
+    kernels = compiled(regulator)
+    regulator.A.copy_(A)
+    assert unchanged(regulator) is kernels
+    expected = solve_costate(LinearQuadratic(A, regulator.B, regulator.Q, regulator.R, regulator.terminal_Q), start)
+    np.testing.assert_allclose(solve_costate(regulator, start).value, expected.value, rtol=1e-12)
+    np.testing.assert_allclose(solve_costate(other, start).value, solve_costate(LinearQuadratic(), start).value)
+
+
+def test_a_parameter_that_is_replaced_is_noticed():
+    regulator = Tuned()
+    kernels = compiled(regulator)
+    regulator.A = regulator.A.clone()
+    assert unchanged(regulator) is None
+    assert compiled(regulator) is not kernels
+
+
+def test_a_parameter_that_is_no_tensor_is_refused_in_a_sentence():
+    regulator = Tuned()
+    regulator.A = 1.0
+    with pytest.raises(UsageError, match='"A", which is float; expected a tensor of float64'):
+        regulator.parameter_tensors()

@@ -1,0 +1,88 @@
+"""A learned model as a control problem: its weights may change without compiling anything."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from hamiltonian_rl.agents.learned_model import Features
+from hamiltonian_rl.problems import ControlProblem
+
+
+class LearnedProblem(ControlProblem):
+    """``s' = s + W φ(s, a)``, ``r = w φ(s, a) - Σ_i p_i (s_i - g_i)² - e |a|²``, φ of `learned_model.Features`.
+
+    The state is the observation. W, w and the waves are those of a posterior; the pull p towards g stands for what a
+    reward does not say: that an episode should go on, or end.
+
+    Args:
+        low: Of the actions, ``(m,)``.
+        high: ``(m,)``.
+        states: Their number of coordinates n.
+        waves: M.
+
+    Example:
+        >>> problem = LearnedProblem(np.array([-1.0]), np.array([1.0]), states=2, waves=4)
+        >>> problem.weights[0, 1] = 0.5  # of s_0, in the change of s_0
+        >>> problem.dynamics(torch.tensor([1.0, 3.0]).double(), torch.zeros(1).double(), 0).tolist()
+        [1.5, 3.0]
+    """
+
+    parameters = ("directions", "phases", "weights", "squares", "pull", "goal", "effort")
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, *, states: int, waves: int) -> None:
+        inputs = states + len(low)
+        self.state_space = gym.spaces.Box(-np.inf, np.inf, (states,), np.float64)
+        self.action_space = gym.spaces.Box(low.astype(np.float64), high.astype(np.float64), dtype=np.float64)
+        self.directions = torch.zeros(waves, inputs, dtype=torch.float64)
+        self.phases = torch.zeros(waves, dtype=torch.float64)
+        self.weights = torch.zeros(states + 1, 1 + inputs + waves, dtype=torch.float64)
+        self.squares = torch.zeros(inputs * (inputs + 1) // 2, dtype=torch.float64)
+        self.pull, self.goal = (torch.zeros(states, dtype=torch.float64) for _ in range(2))
+        self.effort = torch.zeros((), dtype=torch.float64)
+
+    def set_model(self, features: Features, weights: np.ndarray) -> None:
+        """Take the features and weights ``(n + 1, F)`` of a model; the reward's, which alone have squares, are last."""
+        self.directions.copy_(torch.as_tensor(features.directions))
+        self.phases.copy_(torch.as_tensor(features.phases))
+        count = self.weights.shape[1]
+        self.weights.copy_(torch.as_tensor(weights[:, :count]))
+        self.squares.copy_(torch.as_tensor(weights[-1, count:]))
+
+    def ahead(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return next states ``(B, n)`` and rewards ``(B,)``: in NumPy, for paths of many steps."""
+        x = np.concatenate([states, actions], 1)
+        waves = np.cos(x @ self.directions.numpy().T + self.phases.numpy()) * np.sqrt(2.0 / len(self.phases))
+        changed = np.concatenate([np.ones((len(x), 1)), x, waves], 1) @ self.weights.numpy().T
+        matrix = np.zeros((x.shape[1], x.shape[1]))
+        matrix[np.tril_indices(x.shape[1])] = self.squares.numpy()
+        paid = changed[:, -1] + ((x @ matrix) * x).sum(1) - (states - self.goal.numpy()) ** 2 @ self.pull.numpy()
+        return states + changed[:, :-1], paid - self.effort.item() * (actions**2).sum(1)
+
+    def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """``s + W φ``."""
+        x = torch.cat([state, action], -1)
+        return state + _times(self.weights[:-1], _linear(x, self.directions, self.phases))
+
+    def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """``w φ - Σ_i p_i (s_i - g_i)² - e |a|²``."""
+        x = torch.cat([state, action], -1)
+        paid = (self.weights[-1] * _linear(x, self.directions, self.phases)).sum(-1) + _squares(self.squares, x)
+        away = (self.pull * (state - self.goal) ** 2).sum(-1)
+        return paid - away - self.effort * (action**2).sum(-1)
+
+
+def _linear(x: torch.Tensor, directions: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
+    """Return the features but for the squares: ``(1, x, waves)``."""
+    waves = (_times(directions, x) + phases).cos() * (2.0 / len(phases)) ** 0.5
+    return torch.cat([torch.ones_like(x[..., :1]), x, waves], -1)
+
+
+def _squares(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    rows, columns = (index.tolist() for index in np.tril_indices(x.shape[-1]))
+    return (weights * x[..., rows] * x[..., columns]).sum(-1)
+
+
+def _times(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    return (matrix * vector.unsqueeze(-2)).sum(-1)
