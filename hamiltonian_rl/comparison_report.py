@@ -172,7 +172,9 @@ def _number(value: float, digits: int | None = None) -> str:
     """Return a number as people read it: of small ones more digits, of none a dash."""
     if np.isnan(value):
         return "-"
-    return f"{value:,.{(2 if abs(value) >= 10 or value == 0 else 4) if digits is None else digits}f}"
+    if digits is None:
+        digits = 2 if abs(value) >= 10 or value == 0 else 4
+    return f"{round(value, digits) + 0.0:,.{digits}f}"  # no "-0.0000"
 
 
 def _estimate(found: Estimate) -> str:

@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from tensorboard.program import TensorBoard
 
 from hamiltonian_rl.agents import DQN, QLearning, RandomAgent
-from hamiltonian_rl.comparing import Job, parse_agents, plan_comparison
+from hamiltonian_rl.comparing import Comparison, Job, parse_agents, plan_comparison
 from hamiltonian_rl.comparison_files import LOWER, MEAN, UPPER
 from hamiltonian_rl.comparison_pictures import learned_picture
 from hamiltonian_rl.comparison_progress import TimeLeft
-from hamiltonian_rl.comparison_report import summarize
+from hamiltonian_rl.comparison_report import Report, summarize, tables
 from hamiltonian_rl.comparison_statistics import (
     MedianTime,
     Time,
@@ -164,6 +164,12 @@ def test_without_runs_or_without_a_threshold_there_is_nothing_to_say():
     assert summarize("dqn", 3, [], threshold=9.0).times == {}
     assert summarize("dqn", 3, [result([1.0])], threshold=None).times == {}
     assert np.isnan(summarize("dqn", 3, [], threshold=9.0).final_return.mean)
+
+
+def test_a_regret_of_rounding_is_nothing():
+    found = summarize("costate", 1, [result([-3.0])], regrets=[-1e-9])
+    report = Report(Comparison("CartPole-v1", ("costate",), Path(), ()), None, {}, {}, (found,))
+    assert tables(report)["Final returns"][0]["regret (95 % interval)"] == "0.0000"
 
 
 def test_the_time_left_is_what_the_runs_took_so_far():
