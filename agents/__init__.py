@@ -20,6 +20,11 @@ AGENTS: dict[str, tuple[str, str, str]] = {
         "CostateAgent",
         "Plans by costates on the control problem behind the environment: the ceiling",
     ),
+    "deep-value-iteration": (
+        "hamiltonian_rl.agents.deep_value_iteration",
+        "DeepValueIteration",
+        "A network for V, fitted to Bellman's and the costate equation on the model behind the environment",
+    ),
     "dqn": ("hamiltonian_rl.agents.dqn", "DQN", "Deep Q-learning: discrete actions, Box or Discrete observations"),
     "double-q-learning": (
         "hamiltonian_rl.agents.double_q_learning",
@@ -60,6 +65,7 @@ _EXPORTS = {
     "Callback": "callbacks",
     "CostateAgent": "costate_agent",
     "DQN": "dqn",
+    "DeepValueIteration": "deep_value_iteration",
     "DoubleQLearning": "double_q_learning",
     "ExpectedSarsa": "expected_sarsa",
     "OptimalityCallback": "optimality_callback",

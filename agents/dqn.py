@@ -37,6 +37,7 @@ from hamiltonian_rl.principles.lagrangian import adam_step
 if TYPE_CHECKING:
     from torch import nn
 
+    from hamiltonian_rl.agents.model_slopes import ModelSlopes
     from hamiltonian_rl.tracking.checkpoint import Tree
 
 LEARNT_ARRAYS = ("_params", "_target_params", "_policy_params", "_momentum", "_fisher")
@@ -77,6 +78,9 @@ class DQNSettings:
     reward_scale: float = setting(1.0, "factor on rewards inside the network; q_values are in true units", above=0)
     clip_values: bool = setting(True, "keep bootstrapped values within what the rewards seen allow")
     cut_exploration: bool = setting(False, "end n-step returns before a random action")
+    costate_weight: float = setting(
+        0.0, "share of the loss that is the costate equation's, of the model behind the environment", least=0, most=1
+    )
     policy_average: float = setting(1.0, "share of the online network that the acting one takes over", above=0, most=1)
 
 
@@ -112,8 +116,11 @@ class DQN(Agent):
         self.online = Perceptron(self.spec, self._params)
         self.target = Perceptron(self.spec, self._target_params)
         self._gradients = self.spec.split(self._gradient)
+        self._costate_gradient = np.zeros_like(initial)
         self._policy_params = self._params if s.policy_average == 1 else self._on_device(initial.copy())
         self.policy = Perceptron(self.spec, self._policy_params)
+        self._slopes: tuple[Any, ModelSlopes] | None = None
+        self._check_slopes()
         self.n_updates = self._rounds = self._steps_at_target_update = 0
         self.replay = ReplayBuffer(
             s.buffer_size,
@@ -123,6 +130,25 @@ class DQN(Agent):
             gamma=s.gamma,
             priority_exponent=s.priority_exponent,
         )
+
+    def _check_slopes(self) -> None:
+        """Refuse what the costate equation is not written for, before anything is learnt."""
+        if not self.settings.costate_weight:
+            return
+        if self.settings.layer_norm or self.device != "cpu":
+            raise UsageError(
+                "costate_weight needs layer_norm = false and the CPU; expected these, or costate_weight = 0."
+            )
+        if self.env is not None:
+            self._model_slopes()
+
+    def _model_slopes(self) -> ModelSlopes:
+        """Return the slopes of the model behind the environment, made once for it."""
+        if self._slopes is None or self._slopes[0] is not self.env:
+            from hamiltonian_rl.agents.model_slopes import ModelSlopes  # torch takes seconds to load
+
+            self._slopes = self.env, ModelSlopes(self.env, self._encode)
+        return self._slopes[1]
 
     def _prepare(self) -> None:
         n_envs = self.stepper.num_envs
@@ -210,6 +236,7 @@ class DQN(Agent):
         targets = self._targets(batch)
         self._check_finite(float(targets.sum()), "sum of the targets")
         losses, errors = [], []
+        costates = self._costates(batch) if s.costate_weight else None
         rows = self._on_device(np.arange(s.batch_size))
         threshold = s.huber_threshold or float("inf")
         for update in range(n_updates):
@@ -219,6 +246,8 @@ class DQN(Agent):
             slope = q * 0.0
             slope[chosen] = weights[update] * huber_slope(error, threshold) / s.batch_size
             self.online.gradient(tape, slope, self._gradients)
+            if costates is not None:
+                self._mix_costates(tape, batch.observations[update], actions[update], costates[update], weights[update])
             self._descend()
             errors.append(error)
             losses.append((weights[update] * huber(error, threshold)).mean())
@@ -226,6 +255,38 @@ class DQN(Agent):
             self.replay.update_priorities(batch.slots, np.stack([self._to_numpy(error) for error in errors]))
         self.logger.record("train/loss", float(losses[-1]))
         self.logger.record("train/q_mean", float(targets.mean()) / s.reward_scale)
+
+    def _costates(self, batch: Batch) -> np.ndarray:
+        """Return what the slopes of Q at the taken actions should be (Eq. 17), in the network's units."""
+        s, shape = self.settings, batch.actions.shape
+
+        def value_slope(observations: np.ndarray) -> np.ndarray:
+            x = self._encode(observations)
+            q, tape = self.target.forward(x)
+            best = (self.online(x) if s.double else q).argmax(-1)
+            slope: np.ndarray = self.target.input_slope(tape, self._one_hot(best) / np.float32(s.reward_scale))
+            return slope
+
+        observations = batch.observations.reshape(-1, *batch.observations.shape[len(shape) :])
+        actions = batch.actions.ravel() + self._first_action
+        slopes = self._model_slopes().targets(observations, actions, s.gamma, value_slope)
+        costates: np.ndarray = slopes.reshape(*shape, -1) * s.reward_scale
+        return costates
+
+    def _mix_costates(
+        self, tape: list[tuple[Array, ...]], observations: np.ndarray, actions: Array, costates: Array, weights: Array
+    ) -> None:
+        """Take the costate equation's share into the gradient: of half the square of each slope's error."""
+        model, share, taken = self._model_slopes(), self.settings.costate_weight, self._one_hot(actions)
+        error = model.in_states(observations, self.online.input_slope(tape, taken)) - costates
+        direction = model.in_inputs(observations, error * weights[:, None] / len(error)).astype(np.float32)
+        self.online.input_slope_gradient(tape, taken, direction, self.spec.split(self._costate_gradient))
+        self._gradient *= 1.0 - share
+        self._gradient += share * self._costate_gradient
+
+    def _one_hot(self, actions: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = np.eye(self._n_actions, dtype=np.float32)[actions]
+        return rows
 
     def _targets(self, batch: Batch) -> Array:
         """Return the sampled right-hand side of Eq. 19, in the network's units."""

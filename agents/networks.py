@@ -202,6 +202,49 @@ class Perceptron:
             if index:
                 d = d @ arrays[f"weight{index}"]
 
+    def input_slope(self, tape: list[tuple[Array, ...]], slope: Array) -> Array:
+        """Return ``∂(slope · Q)/∂x``, shape ``(B, n_inputs)``; without LayerNorm.
+
+        Args:
+            tape: What `forward` returned.
+            slope: Shape ``(B, n_outputs)``.
+        """
+        d = self._head_slope(slope) @ self._arrays["weight_out"]
+        for index in range(len(self.spec.hidden) - 1, -1, -1):
+            d = (d * tape[index][1]) @ self._arrays[f"weight{index}"]
+        return d
+
+    def input_slope_gradient(
+        self, tape: list[tuple[Array, ...]], slope: Array, direction: Array, out: dict[str, Array]
+    ) -> None:
+        """Write the gradient of ``Σ_b direction_b · input_slope_b`` with respect to every array into ``out``.
+
+        Between its kinks the network is linear in x, so that this is the gradient of the network without biases at the
+        input ``direction``, with the units of ``tape`` active.
+
+        Args:
+            tape: What `forward` returned.
+            slope: As for `input_slope`.
+            direction: Shape ``(B, n_inputs)``.
+            out: As for `gradient`.
+        """
+        tangent, h = [], direction
+        for index in range(len(self.spec.hidden)):
+            active = tape[index][1]
+            tangent.append((h, active, None, None))
+            h = (h @ self._arrays[f"weight{index}"].T) * active
+        self.gradient([*tangent, (h,)], slope, out)
+        for name, array in out.items():
+            if name.startswith("bias"):
+                array[...] = 0.0
+
+    def _head_slope(self, slope: Array) -> Array:
+        """Return the slope with respect to the last layer's rows: of a dueling head V first, then each A."""
+        if not self.spec.dueling:
+            return slope
+        total = slope.sum(axis=-1, keepdims=True)
+        return np.concatenate([total, slope - total / self.spec.n_outputs], axis=-1)
+
 
 def _write_linear(weight: Array, bias: Array, slope: Array, inputs: Array) -> None:
     """Write the gradient of a linear layer into the views of its weight and bias."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from hamiltonian_rl.agents.base import Agent
@@ -13,6 +14,7 @@ from hamiltonian_rl.agents.callbacks import Callback
 from hamiltonian_rl.agents.evaluation import Episodes, Evaluator, greedy_episodes
 from hamiltonian_rl.agents.settings import is_count
 from hamiltonian_rl.envs.control_env import ControlEnv
+from hamiltonian_rl.envs.making import close_env, make_env
 from hamiltonian_rl.envs.optimum import Optimum, optimum_of
 from hamiltonian_rl.envs.stepping import Stepper
 from hamiltonian_rl.errors import UsageError
@@ -77,7 +79,7 @@ class OptimalityCallback(Callback):
         self.mean_reward_tag = mean_reward_tag
         self.optimum: Optimum = optimum_of(problem, **optimum)
         self._env = eval_env if eval_env is not None else None if isinstance(problem, str) else problem
-        self._run = _episodes_in(problem if self._env is None else self._env)
+        self._run, self._spaces = _episodes_in(problem if self._env is None else self._env)
         self.evaluations: list[dict[str, float]] = []
         self.certificate = ""
         self._calls = 0
@@ -86,10 +88,17 @@ class OptimalityCallback(Callback):
         """Take the agent, or an SB3 model.
 
         Raises:
-            UsageError: It learns from the environment that is to be evaluated in.
+            UsageError: It learns from the environment that is to be evaluated in, or has other spaces.
         """
         super().init_callback(model)
         self._calls = 0
+        for kind, theirs in self._spaces.items():
+            ours = getattr(model, kind)
+            if ours.shape != theirs.shape:
+                raise UsageError(
+                    f"The {kind} of the environment that OptimalityCallback evaluates in is {theirs}; the agent learns "
+                    f"with {ours}. Give eval_env, an environment like the agent's own."
+                )
         if self._env is not None and any(self._env is env for env in _parts(model.env)):
             raise UsageError(
                 "The agent learns from the environment that OptimalityCallback evaluates in, which would disturb it. "
@@ -124,13 +133,16 @@ class OptimalityCallback(Callback):
         model.logger.dump(model.num_timesteps)
 
 
-def _episodes_in(env: Any) -> Callable[..., Episodes]:
-    """Return what runs episodes of an agent by a seed: in copies of an environment by id, or in the given one."""
-    if isinstance(env, str):
-        return Evaluator(env).run
-    stepper = Stepper(ControlEnv(env) if isinstance(env, ControlProblem) else env)
+def _episodes_in(env: Any) -> tuple[Callable[..., Episodes], dict[str, gym.Space]]:
+    """Return what runs episodes of an agent, in copies of an environment by id or in the given one; and its spaces."""
+    by_id = isinstance(env, str)
+    stepper = Stepper(make_env(env) if by_id else ControlEnv(env) if isinstance(env, ControlProblem) else env)
+    spaces = {kind: getattr(stepper, kind) for kind in ("observation_space", "action_space")}
+    if by_id:
+        close_env(stepper.env)
+        return Evaluator(env).run, spaces
     limit = getattr(getattr(stepper.env, "spec", None), "max_episode_steps", None)
-    return partial(greedy_episodes, stepper, limit=limit)
+    return partial(greedy_episodes, stepper, limit=limit), spaces
 
 
 class _Normalizing:

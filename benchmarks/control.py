@@ -39,7 +39,7 @@ from hamiltonian_rl.solvers.costate import PathSolution, prepare, solve_costate
 from hamiltonian_rl.solvers.costate.kernels import compile_kernels
 from hamiltonian_rl.trajectory import Trajectory, rollout
 
-ALONE = 10  # calls in a row a repeat, of the solves of one state: what is called once has its code to load first
+ALONE = 20  # calls in a row a repeat, of the solves of one state: what is called once has its code to load first
 OURS, PREPARED = "costate solver", "costate solver, prepared"
 HEADER = (
     "| problem | method | states | CPU ms a solve (median) | ratio | of what | converged | as good | mean cost |\n"

@@ -8,6 +8,7 @@ has a control problem, from the best path that both routes find (`solve_control`
 from __future__ import annotations
 
 import copy
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 
 from hamiltonian_rl.envs.behind import copies_of, has_table, problem_behind, table_model
 from hamiltonian_rl.envs.making import close_env, make_env
+from hamiltonian_rl.envs.model_check import check_model
 from hamiltonian_rl.errors import HamiltonianRLError, SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.problems.control_problem import can_end
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from hamiltonian_rl.solvers.grid_solution import GridSolution
     from hamiltonian_rl.solvers.solve_control import ControlSolution
 
-BATCH = 32  # start states solved together
+BATCH, RELAXED_BATCH = 32, 8  # start states solved together; a relaxation takes seconds for each
+SECONDS_BETWEEN_WORDS = 10.0
 ROUNDING = 1e-6  # bounds as close as this, relative to the value, certify it exactly
 
 
@@ -151,8 +154,8 @@ class ProblemOptimum(Optimum):
     def _observation_shape(self) -> tuple[int, ...]:
         import torch
 
-        first = torch.as_tensor(self.problem.initial_states(1, np.random.default_rng(0)))
-        return tuple(self.problem.observation(first).shape[1:])
+        nowhere = torch.zeros((1, *self.problem.state_space.shape), dtype=torch.float64)
+        return tuple(self.problem.observation(nowhere).shape[1:])
 
     def states(self, observations: np.ndarray) -> np.ndarray:
         """Return the states, shape ``(n, state size)``."""
@@ -170,15 +173,26 @@ class ProblemOptimum(Optimum):
         """Return those of the best paths; where there can be none, of a grid."""
         states = self.states(observations)
         keys = [state.tobytes() for state in states]
-        new = {key: state for key, state in zip(keys, states, strict=True) if key not in self._known}
-        if new:
-            self._announce(f"Computing the optimum from {len(new)} start state{'s' * (len(new) > 1)}.")
-        for begin in range(0, len(new), BATCH):
-            self._solve(dict(list(new.items())[begin : begin + BATCH]))
+        self._solve_all({key: state for key, state in zip(keys, states, strict=True) if key not in self._known})
         value, error, real = (np.array(column) for column in zip(*(self._known[key] for key in keys), strict=True))
         if (error == 0.0).all():
             return OptimalReturns(value, error, "exact")
         return OptimalReturns(value, error, "lower bound" if real.all() else f"grid ± {error[~real].max():.2g}")
+
+    def _solve_all(self, starts: Mapping[bytes, np.ndarray]) -> None:
+        """Solve in batches, and say how far that is."""
+        if not starts:
+            return
+        self._announce(f"Computing the optimum from {len(starts)} start state{'s' * (len(starts) > 1)}.")
+        begun = told = time.monotonic()
+        size = BATCH if self.problem.relaxed() is None else RELAXED_BATCH
+        for done in range(0, len(starts), size):
+            now = time.monotonic()
+            if now - told >= SECONDS_BETWEEN_WORDS:
+                left = (now - begun) * (len(starts) / done - 1.0)
+                self._announce(f"{done} of {len(starts)} start states are solved; about {left:.0f} seconds are left.")
+                told = now
+            self._solve(dict(list(starts.items())[done : done + size]))
 
     def _solve(self, starts: Mapping[bytes, np.ndarray]) -> None:
         from hamiltonian_rl.solvers.solve_control import solve_control  # torch takes seconds to load
@@ -239,7 +253,8 @@ def optimum_of(
         heartbeat: Called now and then while there is work; may raise to leave it.
 
     Raises:
-        UsageError: There is neither a table nor a problem, or no limit of steps that makes returns finite.
+        UsageError: There is neither a table nor a problem, or no limit of steps that makes returns finite; or the
+            problem is not the process of the environment that is named (`check_model`).
 
     Example:
         >>> found = optimum_of("FrozenLake-v1").returns(np.array([0]))
@@ -255,7 +270,10 @@ def optimum_of(
     try:
         if has_table(made):
             return TableOptimum(made)
-        return ProblemOptimum(_as_played(problem_behind(made)[0], made), **options)
+        found = ProblemOptimum(_as_played(problem_behind(made)[0], made), **options)
+        if made is not env and not isinstance(getattr(made.unwrapped, "problem", None), ControlProblem):
+            check_model(made, found.problem)  # which steps the environment: only one of our own making
+        return found
     finally:
         if made is not env:
             close_env(made)

@@ -48,8 +48,8 @@ def problem(env_id: str, **parameters: Any) -> ControlProblem:
 def register_problem(env_id: str, entry_point: str | type[ControlProblem], **parameters: Any) -> None:
     """Tell which control problem is behind an environment of your own, so that its optimum can be computed.
 
-    The problem is the model of the environment, by which nobody checks the environment. What the environment is made
-    with is given to the problem's class too. An id that has a problem is given the new one.
+    The problem is the model of the environment: `check_model` holds them against each other. What the environment is
+    made with is given to the problem's class too. An id that has a problem is given the new one.
 
     Args:
         env_id: Of the environment, registered with Gymnasium before.

@@ -59,13 +59,21 @@ class RelaxedMountainCar(_AnyPush, MountainCar):  # type: ignore[misc]
 
 
 class ArrivingMountainCar(ContinuousMountainCar):
-    """MountainCarContinuous-v0 without its jump: be at the flag after the last step, at the least cost."""
+    """MountainCarContinuous-v0 without its jumps: be at the flag after the last step, off the wall, at the least cost.
+
+    At the left wall the speed jumps to zero, so that the least effort that still reaches it is at a kink, where no
+    path converges; turning short of it costs less. A car that cannot help the wall gets to the flag, without a claim.
+    """
 
     terminated = ControlProblem.terminated  # never
 
     def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """``-0.1 a²``."""
         return -0.1 * action[..., 0] ** 2
+
+    def constraints(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
+        """``-1.199 - p`` from the third step on: a car that begins at the wall needs two to leave it."""
+        return torch.where(torch.as_tensor(step) < 2, -1.0, -1.199 - state[..., :1])
 
     def terminal_reward(self, state: torch.Tensor) -> torch.Tensor:
         """``-100 max(0.48 - p, 0)²``: beyond the flag, for effort costs some of it, and single precision too."""

@@ -334,9 +334,10 @@ def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
 def _regret(result: dict[str, Any]) -> dict[str, str]:
     if "regret" not in result:
         return {}
+    least = ", at least" if result["certificate"] == "lower bound" else ""
     return {
-        "Optimum from the same start states": f"{result['return_optimal']:.2f}",
-        "Regret": f"{result['regret']:.2f}",
+        "Optimum from the same start states": f"{result['return_optimal']:.2f} ({result['certificate']})",
+        f"Regret{least}": f"{result['regret']:.4g}",
     }
 
 

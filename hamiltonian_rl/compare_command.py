@@ -23,7 +23,7 @@ def compare(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Agents with commas between, settings behind colons: dqn,sb3:ppo,costate:model=learned.",
+            help="Agents with commas between, settings behind colons: sb3:ppo,dqn,dqn:gamma=0.9.",
         ),
     ],
     seeds: Annotated[int, typer.Option(metavar="S", min=1, help="Runs of each agent: seeds 0 to S-1.")] = 5,
@@ -57,9 +57,7 @@ def compare(
     """
     from hamiltonian_rl.agents.settings import parse_assignment
     from hamiltonian_rl.comparing import parse_agents, plan_comparison
-    from hamiltonian_rl.comparison_progress import ComparisonProgress
-    from hamiltonian_rl.comparison_report import explanation, report_on, tables, write_report
-    from hamiltonian_rl.comparison_runs import execute_jobs
+    from hamiltonian_rl.files import only_one
 
     comparison = plan_comparison(
         env,
@@ -71,6 +69,17 @@ def compare(
         eval_every=eval_every,
         say=say,
     )
+    with only_one(comparison.folder, "hrl compare"):
+        _run_and_report(comparison, jobs, threshold, optimum)
+
+
+def _run_and_report(comparison: Comparison, jobs: int, threshold: float | None, optimum: bool) -> None:
+    """Execute what is left of a comparison, then print and keep what came out."""
+    from hamiltonian_rl.comparison_files import write_report
+    from hamiltonian_rl.comparison_progress import ComparisonProgress
+    from hamiltonian_rl.comparison_report import explanation, report_on, tables
+    from hamiltonian_rl.comparison_runs import execute_jobs
+
     left = [job for job in comparison.jobs if not job.is_finished()]
     kept = len(comparison.jobs) - len(left)
     say(f"{len(left)} runs, in {comparison.folder}" + (f"; {kept} were done before" if kept else ""))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from hamiltonian_rl.comparing import Job
-from hamiltonian_rl.comparison_runs import Outcome
+from hamiltonian_rl.comparison_worker import Outcome
 from hamiltonian_rl.console import SECONDS_BETWEEN_LINES
 
 LEAST_SHARE = 0.02  # of a run, before its speed is trusted: the first steps may take longer
@@ -76,7 +76,7 @@ class ComparisonProgress:
         self._total, self._ended = len(jobs), 0
         self._last = time.monotonic()
         columns = TextColumn("{task.description}"), BarColumn(bar_width=12), TextColumn("{task.fields[note]}")
-        self._bars = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self._bars = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self._all = self._bars.add_task("all runs", total=self._total, note="")
         self._tasks: dict[str, TaskID] = {}
 

@@ -12,43 +12,18 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-from hamiltonian_rl.agents.progress import ProgressBar
 from hamiltonian_rl.comparing import Job
-from hamiltonian_rl.comparison_optimum import keep_starts
-from hamiltonian_rl.comparison_pictures import learned_picture
-from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, UsageError
-from hamiltonian_rl.solving import Figure
+from hamiltonian_rl.comparison_worker import Outcome, work
 from hamiltonian_rl.tracking.run_folder import file_name
-from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
-from hamiltonian_rl.training import TrainingRun, resume_run, start_run
 
-SECONDS_BETWEEN_REPORTS = 0.2
-PICTURE = "learned/value"  # tag
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        job: The run.
-        status: "finished", "failed" or "stopped".
-        sentence: What went wrong, where something did.
-    """
-
-    job: Job
-    status: str
-    sentence: str = ""
 
 
 class Watcher(Protocol):
@@ -86,9 +61,6 @@ def execute_jobs(jobs: Sequence[Job], workers: int, watcher: Watcher) -> list[Ou
             pool.listen()
 
 
-# In this process
-
-
 @dataclasses.dataclass
 class _Running:
     """A run, its process, and what is known of it."""
@@ -114,7 +86,7 @@ class _Pool:
         context = multiprocessing.get_context("spawn")  # inherits no threads and no generators
         output = job.folder / f"{file_name(job.label)}-{job.config.seed}.log"
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(job, theirs, output), name=job.name)
+        process = context.Process(target=work, args=(job, theirs, output), name=job.name)
         process.start()
         theirs.close()  # so that the end of the process is the end of the connection
         self.running[ours] = _Running(job, process, output)
@@ -203,82 +175,3 @@ def _one_thread_each() -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-
-
-# In the run's own process
-
-
-class _Reporter(ProgressBar):
-    """Reports the steps taken to the other process, where `ProgressBar` shows them."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
-        self._connection = connection
-
-    def on_training_start(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-        """Report where the run starts."""
-        self._report(time.monotonic())
-
-    def on_step(self) -> bool:
-        """Report the steps, some times a second."""
-        now = time.monotonic()
-        if now - self._last >= SECONDS_BETWEEN_REPORTS:
-            self._report(now)
-        return True
-
-    def _report(self, now: float) -> None:
-        self._last = now
-        self._connection.send(self.agent.num_timesteps)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def _work(job: Job, connection: Connection, output: Path) -> None:
-    """Execute one run and report on it; what it prints goes to a file."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if os.name == "posix":
-        os.setpgrp()  # Ctrl-C of the terminal is for the other process, which passes it on once
-    with open(output, "ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        run = _opened(job, _Reporter(connection))
-        result = run.execute()
-        if result["status"] == "finished":
-            keep_starts(run.folder.path, run.starts)
-            _draw(run)
-        connection.send(Outcome(job, result["status"]))
-    except HamiltonianRLError as error:
-        connection.send(Outcome(job, "failed", str(error)))
-    except KeyboardInterrupt:
-        connection.send(Outcome(job, "stopped"))
-
-
-def _draw(run: TrainingRun) -> None:
-    """Write a picture of what the agent has learnt into its run, where it can be drawn."""
-    picture = learned_picture(run.agent, run.config)
-    if picture is not None:
-        sink = TensorBoardSink(run.folder.path)
-        sink.write({PICTURE: Figure(picture)}, run.agent.num_timesteps)
-        sink.close()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # as by kill -9: the last checkpoint is whole
-
-
-def _opened(job: Job, progress: ProgressBar) -> TrainingRun:
-    """Return the run: the one that was begun where it can go on exactly, else a new one in its place."""
-    begun = job.run_folder()
-    if begun is not None:
-        with contextlib.suppress(CheckpointError, UsageError):  # none yet, or damaged, or the environment has changed
-            run = resume_run(begun.path, progress=progress)
-            if run.resume == "exact":
-                return run
-            run.close()
-        begun.remove(job.folder)
-    return start_run(job.config, job.folder.parent, (job.folder.name, job.label), progress=progress)

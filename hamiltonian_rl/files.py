@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from hamiltonian_rl.errors import RunStorageError
+from hamiltonian_rl.errors import RunStorageError, UsageError
 
 
 @contextlib.contextmanager
@@ -40,6 +41,32 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder for one process; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: Which must exist.
+        what: Works on it, for the message.
+
+    Raises:
+        UsageError: Another process holds it.
+    """
+    if sys.platform == "win32":  # without such locks: there a person takes care
+        yield
+        return
+    import fcntl
+
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"{folder} is being worked on by another {what}. Wait for it, or choose another folder with --run-dir."
+            ) from None
+        yield
 
 
 def _sync_folder(folder: Path) -> None:

@@ -295,7 +295,7 @@ class TrainingRun(Callback):
 
     def _final_evaluation(self) -> dict[str, Any]:
         seed = FINAL_SEED + 1000 * self.config.seed
-        episodes = self.config.final_episodes
+        episodes, optimum = self.config.final_episodes, self._optimum
         with contextlib.nullcontext() if self.progress is None else episodes_shown(episodes) as show:
 
             def before_step(finished: int) -> None:
@@ -311,6 +311,7 @@ class TrainingRun(Callback):
             "episodes": len(returns),
             "episodes_cut": self._evaluator.n_cut,
             **self._truth(returns),
+            **({} if optimum is None else {"certificate": optimum.returns(self._evaluator.starts).certificate}),
         }
 
     def _check_stop(self, finished: int = 0) -> None:

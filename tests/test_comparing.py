@@ -24,10 +24,10 @@ from tensorboard.program import TensorBoard
 
 from hamiltonian_rl.agents import DQN, QLearning, RandomAgent
 from hamiltonian_rl.comparing import Job, parse_agents, plan_comparison
+from hamiltonian_rl.comparison_files import LOWER, MEAN, UPPER
 from hamiltonian_rl.comparison_pictures import learned_picture
 from hamiltonian_rl.comparison_progress import TimeLeft
-from hamiltonian_rl.comparison_report import LOWER, MEAN, UPPER, summarize
-from hamiltonian_rl.comparison_runs import PICTURE
+from hamiltonian_rl.comparison_report import summarize
 from hamiltonian_rl.comparison_statistics import (
     MedianTime,
     Time,
@@ -37,8 +37,10 @@ from hamiltonian_rl.comparison_statistics import (
     mean_curve,
     median_time,
 )
+from hamiltonian_rl.comparison_worker import PICTURE
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.files import only_one
 from hamiltonian_rl.run_config import RunConfig, resolve
 from hamiltonian_rl.training import start_run
 
@@ -447,8 +449,10 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes by /proc")
 def test_a_comparison_killed_and_stopped_goes_on_to_the_result_of_one_that_was_not(tmp_path):
-    arguments = ("--env", "CartPole-v1", "--agents", "dqn", "--seeds", 1, "--steps", 4000, "--eval-every", 500)
-    expected = start_run(resolve("CartPole-v1", agent="dqn", steps=4000, eval_every=500), tmp_path / "whole").execute()
+    arguments = ("--env", "CartPole-v1", "--agents", "dqn", "--seeds", 1, "--steps", 12_000, "--eval-every", 2000)
+    expected = start_run(
+        resolve("CartPole-v1", agent="dqn", steps=12_000, eval_every=2000), tmp_path / "whole"
+    ).execute()
 
     def begun() -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -458,7 +462,7 @@ def test_a_comparison_killed_and_stopped_goes_on_to_the_result_of_one_that_was_n
             text=True,
         )
         events = set((tmp_path / "runs").glob("*/dqn/0-*/events*"))
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (
             set((tmp_path / "runs").glob("*/dqn/0-*/events*")) - events
             and list((tmp_path / "runs").glob("*/dqn/0-*/checkpoints/step-*.zip"))
@@ -481,8 +485,11 @@ def test_a_comparison_killed_and_stopped_goes_on_to_the_result_of_one_that_was_n
     assert not (folder / "result.json").exists()
 
     process = begun()
+    (comparison,) = (tmp_path / "runs").glob("*")
+    with pytest.raises(UsageError, match="worked on by another hrl compare"), only_one(comparison, "hrl compare"):
+        pass
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "every run saves a checkpoint" in printed
     assert "1 of 1 runs are not done. The same command goes on with them." in printed

@@ -227,6 +227,7 @@ def test_training_on_a_table_logs_the_regret_unasked(tmp_path):
     for step, value in optimal.items():
         assert value == pytest.approx(0.744190, abs=1e-6)
         assert regret[step] == pytest.approx(value - earned[step], abs=1e-6)  # events are in single precision
+    assert result["certificate"] == "exact"
     assert result["regret"] == pytest.approx(0.744190 - result["mean_reward"], abs=1e-6)
     assert scalars(run.folder.path, "optimality/discounted_regret")  # the agent's own, beside it
 

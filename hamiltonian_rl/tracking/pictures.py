@@ -197,7 +197,9 @@ def regret_picture(
     known = np.isfinite(error) & (error > NOTHING)
     if known.any():
         ranges = np.stack([np.zeros(known.sum()), error[known]])
-        left.errorbar(optimum[known], returns[known], xerr=ranges, fmt="none", color="0.8", label="optimum up to here")
+        left.errorbar(
+            optimum[known], returns[known], xerr=ranges, fmt="none", color="0.8", label="up to here, by an estimate"
+        )
     low, high = float(optimum.min()), float((optimum + np.where(known, error, 0.0)).max())
     least = NOTHING + LEAST_SPAN * max(abs(low), abs(high))
     ends = (low, high) if high - low > least else (low - least, high + least)
@@ -295,6 +297,29 @@ def learning_picture(curves: dict[str, LearningCurve], levels: dict[str, float],
         right.xaxis.set_major_formatter("{x:g}")
         right.xaxis.set_minor_formatter("")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def error_picture(
+    sizes: np.ndarray, panels: dict[str, dict[str, np.ndarray]], size_label: str, error_label: str
+) -> Figure:
+    """Draw errors against the size of what was learnt from, on logarithmic axes: medians, and bands of all seeds.
+
+    Args:
+        sizes: Shape ``(K,)``.
+        panels: Of each panel's name the curves by their names, each ``(seeds, K)``.
+        size_label: Of the sizes.
+        error_label: Of the errors.
+    """
+    figure = Figure(figsize=(3.0 * len(panels), 3.2), layout="constrained")
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for index, (name, errors) in enumerate(curves.items()):
+            color, dashes = COLORS[index % len(COLORS)], DASHES[index % len(DASHES)]
+            axes.loglog(sizes, np.median(errors, axis=0), color=color, linestyle=dashes, label=name)
+            axes.fill_between(sizes, errors.min(axis=0), errors.max(axis=0), color=color, alpha=0.2)
+        axes.set(title=title, xlabel=size_label)
+    figure.axes[0].set_ylabel(error_label)
+    figure.axes[0].legend()
     return figure
 
 

@@ -9,7 +9,13 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from hamiltonian_rl.agents import DQN, Agent, RandomAgent
+from hamiltonian_rl.agents.model_slopes import ModelSlopes
+from hamiltonian_rl.agents.networks import Perceptron
+from hamiltonian_rl.envs.classic_control import Pendulum
+from hamiltonian_rl.envs.control_env import ControlEnv
 from hamiltonian_rl.errors import CheckpointError, TrainingError, UsageError
+from hamiltonian_rl.problems import Grid
+from hamiltonian_rl.solvers.solve_grid import solve_grid
 
 GAMMA = 0.9
 
@@ -357,3 +363,105 @@ def test_what_a_user_asks_of_numpys_errors_changes_nothing(settings):
 def test_divergence_is_a_sentence_whatever_a_user_asks_of_numpys_errors():
     with np.errstate(all="raise"), pytest.raises(TrainingError, match="Learning diverged"):
         DQN(Chain(), seed=0, learning_starts=32, learning_rate=1e30).learn(1_500)
+
+
+class PushedPendulum(Pendulum):
+    """Pendulum-v1 with three torques."""
+
+    action_space = gym.spaces.Discrete(3)
+
+    def dynamics(self, state, action, step):
+        return super().dynamics(state, 2.0 * (action[..., None] - 1.0), step)
+
+    def reward(self, state, action, step):
+        return super().reward(state, 2.0 * (action[..., None] - 1.0), step)
+
+
+def pushed(horizon: int = 50) -> ControlEnv:
+    made = PushedPendulum()
+    made.horizon = horizon
+    return ControlEnv(made)
+
+
+SUPERVISED = {"hidden": (16,), "learning_starts": 64, "batch_size": 32, "gamma": 0.9}
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_the_gradient_of_the_costate_loss_is_its_finite_difference(dueling):
+    agent = DQN(pushed(), costate_weight=1.0, dueling=dueling, reward_scale=0.1, **SUPERVISED).learn(64)
+    batch = agent.replay.sample((1, 32), np.random.default_rng(0), beta=0.0)
+    costates, observations, actions = agent._costates(batch)[0], batch.observations[0], batch.actions[0]
+    weights, taken = np.ones(32, np.float32), agent._one_hot(batch.actions[0])
+    model = agent._model_slopes()
+
+    def loss(params: np.ndarray) -> float:
+        network = Perceptron(agent.spec, params)
+        _, tape = network.forward(observations.astype(float))
+        error = model.in_states(observations, network.input_slope(tape, taken.astype(float))) - costates
+        return 0.5 * float((error**2).sum(-1).mean())
+
+    _, tape = agent.online.forward(agent._encode(observations))
+    agent._mix_costates(tape, observations, actions, costates, weights)
+    params, draw = agent._params.astype(float), np.random.default_rng(1)
+    for _ in range(5):
+        along = draw.normal(size=params.shape)
+        difference = (loss(params + 1e-6 * along) - loss(params - 1e-6 * along)) / 2e-6
+        # Single precision, in which the agent learns.
+        assert float(agent._gradient @ along) == pytest.approx(difference, rel=1e-3, abs=1e-4)
+
+
+def test_costates_of_a_q_network_are_finite_differences_of_its_bellman_targets():
+    agent = DQN(pushed(), costate_weight=0.5, double=False, **SUPERVISED).learn(64)
+    model, problem, half = agent._model_slopes(), PushedPendulum(), np.array([np.pi, 8.0])
+    batch = agent.replay.sample((1, 32), np.random.default_rng(0), beta=0.0)
+    states = problem.state_of(torch.as_tensor(batch.observations[0].astype(float)))
+    actions = torch.as_tensor(batch.actions[0])
+    target = Perceptron(agent.spec, agent._target_params.astype(float))
+
+    def bellman(states: torch.Tensor) -> np.ndarray:
+        seen = problem.observation(problem.dynamics(states, actions, 0)).numpy()
+        return problem.reward(states, actions, 0).numpy() + 0.9 * target(seen).max(-1)
+
+    costates = agent._costates(batch)[0]
+    for axis in range(2):
+        step = 1e-6 * torch.eye(2).double()[axis]
+        difference = (bellman(states + step) - bellman(states - step)) / 2e-6 * half[axis]
+        # The network's slopes are of single precision; between two pieces of ReLU there is none.
+        assert (np.abs(costates[:, axis] - difference) < 1e-3 * (1.0 + np.abs(difference))).mean() > 0.9
+    assert model is agent._model_slopes()
+
+
+def test_costates_bring_values_and_slopes_closer_from_the_same_few_transitions():
+    # Without end, discounted by 0.9: the truth is a fine grid's.
+    problem = PushedPendulum()
+    problem.horizon, problem.discount = None, 0.9
+    grid = solve_grid(Grid(problem, (101, 101)))
+    states = problem.initial_states(200, np.random.default_rng(0))
+    exact, seen = grid.value_at(states), problem.observation(torch.as_tensor(states)).numpy().astype(np.float32)
+    slopes = grid.grid.interpolant(grid.value).gradient(states) * np.array([np.pi, 8.0])
+
+    def errors(costate_weight: float, seed: int) -> tuple[float, float]:
+        settings = {**SUPERVISED, "hidden": (64, 64), "batch_size": 64, "reward_scale": 0.05}
+        agent = DQN(
+            pushed(), seed=seed, costate_weight=costate_weight, exploration_final_eps=1.0, n_step=1, tau=0.2,
+            gradient_steps=8, **settings,
+        ).learn(400)  # fmt: skip
+        x = agent._encode(seen)
+        q, tape = agent.online.forward(x)
+        own = ModelSlopes(pushed(), agent._encode).in_states(
+            seen, agent.online.input_slope(tape, agent._one_hot(q.argmax(-1)))
+        )
+        return float(np.abs(q.max(-1) / 0.05 - exact).mean()), float(np.linalg.norm(own / 0.05 - slopes, axis=1).mean())
+
+    plain, supervised = (np.mean([errors(weight, seed) for seed in (1, 2)], axis=0) for weight in (0.0, 0.1))
+    assert (supervised < 0.95 * plain).all()
+
+
+def test_costates_are_refused_where_they_say_nothing():
+    for env, settings, match in (
+        (gym.make("CartPole-v1"), {}, "no slopes"),
+        (gym.make("FrozenLake-v1"), {}, "no control problem"),
+        (pushed(), {"layer_norm": True}, "layer_norm"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            DQN(env, costate_weight=0.5, **settings)

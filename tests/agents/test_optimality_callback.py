@@ -146,6 +146,8 @@ def test_bad_input_is_told():
     env = gym.make("FrozenLake-v1")
     with pytest.raises(UsageError, match="learns from the environment that OptimalityCallback evaluates in"):
         PPO("MlpPolicy", env, device="cpu").learn(10, callback=[OptimalityCallback(env)])
+    with pytest.raises(UsageError, match=r"The observation_space of the environment that OptimalityCallback evaluates"):
+        RandomAgent(gym.make("Pendulum-v1")).learn(10, callback=OptimalityCallback("CartPole-v1"))
     with pytest.raises(UsageError, match=r"There is no control problem of .Blackjack-v1"):
         OptimalityCallback("Blackjack-v1")
     for name in ("eval_freq", "n_eval_episodes"):

@@ -29,13 +29,6 @@ def best_of(runs: list[PathSolution], tol: float = 1e-8) -> PathSolution:
     return replace(picked(runs, best), start=best, from_all_starts=runs)
 
 
-def merged(run: PathSolution, part: PathSolution, where: np.ndarray) -> PathSolution:
-    """Return a solution with the paths of another for some of its states, those at the indices ``where``."""
-    place = np.zeros(len(run.status), np.int64)
-    place[where] = np.arange(len(where))
-    return picked([run, part.rows(place)], np.isin(np.arange(len(place)), where).astype(np.int64))
-
-
 def _rank(status: PathStatus, feasible: bool) -> int:
     """A feasible path beats one that is not; among feasible ones the value decides."""
     return 0 if status is PathStatus.DIVERGED else 2 if feasible else 1

@@ -10,6 +10,8 @@ import numpy as np
 
 from hamiltonian_rl.tracing.vector_code import LANES
 
+RUNNING, DONE, STUCK, OUT_OF_ITERATIONS, NOT_FINITE = -1, 0, 1, 2, 3  # how a path stands
+
 Problem = namedtuple("Problem", "backward forward terminal discount low high settings")
 Batch = namedtuple("Batch", "initial path guess weights end_weights penalty")
 Result = namedtuple("Result", "states actions rewards costates feedback curvature value residual iterations code")
@@ -21,7 +23,10 @@ Lanes = namedtuple(
 )
 
 
-@numba.njit(inline="always")
+inlined = numba.njit(inline="always")  # one function to compile, not twenty that hand each other forty arrays
+
+
+@inlined
 def new_lanes(horizon: int, n: int, m: int, constraints: int, ends: int) -> Any:
     """Return the arrays of eight problems, none of which has begun."""
     return Lanes(

@@ -17,17 +17,28 @@ import numba
 import numpy as np
 from numba.core import event
 
-from hamiltonian_rl.solvers.costate import lane_arrays, machine_calls
+from hamiltonian_rl.solvers.costate import lane_arrays, lane_problems, machine_calls
+from hamiltonian_rl.solvers.costate.lane_arrays import DONE as DONE
+from hamiltonian_rl.solvers.costate.lane_arrays import NOT_FINITE as NOT_FINITE
+from hamiltonian_rl.solvers.costate.lane_arrays import OUT_OF_ITERATIONS as OUT_OF_ITERATIONS
+from hamiltonian_rl.solvers.costate.lane_arrays import RUNNING as RUNNING
+from hamiltonian_rl.solvers.costate.lane_arrays import STUCK as STUCK
 from hamiltonian_rl.solvers.costate.lane_arrays import Batch as Batch
 from hamiltonian_rl.solvers.costate.lane_arrays import Result as Result
-from hamiltonian_rl.solvers.costate.lane_arrays import new_lanes
-from hamiltonian_rl.solvers.costate.machine_calls import call, named_after, next_of
+from hamiltonian_rl.solvers.costate.lane_arrays import inlined, new_lanes
+from hamiltonian_rl.solvers.costate.lane_problems import (
+    fill,
+    forget_feedforward,
+    forget_step,
+    hand_over,
+    hand_over_nothing,
+    hand_over_values,
+)
+from hamiltonian_rl.solvers.costate.machine_calls import call, named_after
 from hamiltonian_rl.tracing import vector_code
 from hamiltonian_rl.tracing.vector_code import LANES
 
 _log = logging.getLogger(__name__)
-
-RUNNING, DONE, STUCK, OUT_OF_ITERATIONS, NOT_FINITE = -1, 0, 1, 2, 3
 
 SUFFICIENT = 1e-4  # least part of the expected gain that a step must bring (Armijo)
 SHORTER = 0.4
@@ -36,73 +47,6 @@ FEW = 2  # lanes that may still search their line while the others go on
 FIRST_SHIFT, LEAST_SHIFT = 1e-5, 1e-7
 LARGEST_FIRST_SHIFT = 1e6
 SMALL_GAIN, PATIENCE = 1e-9, 30  # relative gain that counts as none, and how many such in a row end the ascent
-
-
-inlined = numba.njit(inline="always")  # one function to compile, not twenty that hand each other forty arrays
-
-
-@inlined
-def _fill(problem: Any, batch: Any, lanes: Any, begun: Any) -> None:
-    """Give empty lanes the next problems that no thread has begun."""
-    barrier, first = problem.settings[3] > 0.0, problem.settings[2]
-    for lane in range(LANES):
-        if lanes.owner[lane] >= 0 or begun[0] >= len(batch.initial):
-            continue
-        owner = next_of(begun.ctypes.data)
-        if owner >= len(batch.initial):
-            return
-        lanes.owner[lane], lanes.fresh[lane], lanes.iteration[lane] = owner, True, 0
-        lanes.shift[lane], lanes.growth[lane], lanes.size[lane], lanes.barrier[lane] = 0.0, 1.0, 0.0, first
-        lanes.before[lane], lanes.stalled[lane], lanes.bent[lane] = -np.inf, 0, False
-        lanes.penalty[lane] = batch.penalty[owner]
-        for i in range(len(lanes.end_weights)):
-            lanes.end_weights[i, lane] = batch.end_weights[owner, i]
-        _set_path(batch, lanes, lane, owner)
-        for k in range(len(lanes.actions)):
-            for i in range(lanes.weights.shape[1]):
-                lanes.weights[k, i, lane] = batch.weights[owner, k, i]
-            for i in range(lanes.actions.shape[1]):
-                action, low, high = batch.guess[owner, k, i], problem.low[i], problem.high[i]
-                if barrier:
-                    # A hundredth of the range away from the bounds, where the barrier is tame.
-                    margin = 0.01 * min(high - low, 100.0)
-                    action = min(max(action, low + margin), high - margin)
-                    lanes.below[k, i, lane], lanes.above[k, i, lane] = first / (action - low), first / (high - action)
-                lanes.actions[k, i, lane] = min(max(action, low), high)
-        _forget_step(lanes, lane)
-
-
-@inlined
-def _set_path(batch: Any, lanes: Any, lane: int, owner: int) -> None:
-    """Set the states of a lane that are known: all of them, or the first.
-
-    A path with its states is followed by feedback: its actions alone may lead elsewhere (unstable dynamics).
-    """
-    known = True
-    for k in range(len(lanes.states)):
-        for i in range(lanes.states.shape[1]):
-            known = known and np.isfinite(batch.path[owner, k, i])
-    lanes.follow[lane] = known
-    for k in range(len(lanes.states)):
-        for i in range(lanes.states.shape[1]):
-            lanes.states[k, i, lane] = batch.path[owner, k, i] if known else 0.0
-    for i in range(lanes.states.shape[1]):
-        lanes.states[0, i, lane] = batch.initial[owner, i]
-
-
-@inlined
-def _forget_step(lanes: Any, lane: int) -> None:
-    _forget_feedforward(lanes, lane)
-    for k in range(len(lanes.K)):
-        for i in range(lanes.K.shape[1]):
-            lanes.K[k, i, lane] = 0.0
-
-
-@inlined
-def _forget_feedforward(lanes: Any, lane: int) -> None:
-    for k in range(len(lanes.d)):
-        for i in range(lanes.d.shape[1]):
-            lanes.d[k, i, lane] = 0.0
 
 
 @inlined
@@ -218,7 +162,7 @@ def _refuse(lanes: Any, lane: int, result: Any) -> None:
     lanes.size[lane] *= SHORTER
     lanes.failed[lane] += 1
     if lanes.fresh[lane]:  # the path that was given leads nowhere finite
-        _hand_over_nothing(result, lanes.owner[lane])
+        hand_over_nothing(result, lanes.owner[lane])
         lanes.owner[lane], lanes.waiting[lane] = -1, False
     elif lanes.failed[lane] == TRIALS:
         _raise_shift(lanes, lane)
@@ -349,7 +293,7 @@ def _judge(problem: Any, lanes: Any, lane: int) -> int:
             lanes.barrier[lane] = max(last_barrier, min(0.2 * barrier, barrier**1.5))
             lanes.fresh[lane], lanes.size[lane] = True, 0.0
             lanes.before[lane], lanes.stalled[lane] = -np.inf, 0
-            _forget_step(lanes, lane)
+            forget_step(lanes, lane)
             return RUNNING if lanes.iteration[lane] < most else OUT_OF_ITERATIONS
     elif residual < tolerance:
         if plain:
@@ -382,72 +326,30 @@ def _prepare_to_follow(lanes: Any, lane: int) -> None:
         return
     lanes.follow[lane], lanes.shift[lane], lanes.growth[lane] = False, 0.0, 1.0
     if sound:
-        _forget_feedforward(lanes, lane)
+        forget_feedforward(lanes, lane)
     else:
-        _forget_step(lanes, lane)
-
-
-@inlined
-def _hand_over(lanes: Any, lane: int, result: Any, code: int) -> None:
-    owner = lanes.owner[lane]
-    # Machine code may not notice: what is not finite and counts for nothing is simplified away (0 x = 0).
-    finite = np.isfinite(lanes.value[lane])
-    for k in range(len(lanes.states)):
-        for i in range(lanes.states.shape[1]):
-            finite = finite and np.isfinite(lanes.states[k, i, lane])
-            result.states[owner, k, i] = lanes.states[k, i, lane]
-            result.costates[owner, k, i] = lanes.costates[k, i, lane]
-    for k in range(len(lanes.actions)):
-        result.rewards[owner, k] = lanes.rewards[k, 0, lane]
-        for i in range(lanes.actions.shape[1]):
-            result.actions[owner, k, i] = lanes.actions[k, i, lane]
-        for i in range(lanes.K.shape[1]):
-            result.feedback[owner, k, i] = lanes.K[k, i, lane]
-        for i in range(lanes.curvature.shape[1]):
-            result.curvature[owner, k, i] = lanes.curvature[k, i, lane]
-    result.value[owner], result.residual[owner] = lanes.value[lane], lanes.sums[2, lane]
-    result.iterations[owner], result.code[owner] = lanes.iteration[lane], code
-    if not finite:
-        _hand_over_nothing(result, owner)
-    lanes.owner[lane] = -1
-
-
-@inlined
-def _hand_over_nothing(result: Any, owner: int) -> None:
-    """Hand over a path that is not finite."""
-    result.code[owner], result.value[owner] = NOT_FINITE, np.nan
-    result.states[owner], result.actions[owner], result.rewards[owner] = np.nan, np.nan, np.nan
-    result.costates[owner], result.feedback[owner], result.curvature[owner] = np.nan, np.nan, np.nan
-
-
-@inlined
-def _hand_over_values(lanes: Any, result: Any) -> None:
-    """Hand over what the first paths are worth, and nothing else: no pass was asked for."""
-    for lane in range(LANES):
-        if lanes.owner[lane] >= 0 and not lanes.follow[lane]:
-            result.value[lanes.owner[lane]], result.code[lanes.owner[lane]] = lanes.value[lane], OUT_OF_ITERATIONS
-            lanes.owner[lane] = -1
+        forget_step(lanes, lane)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-@named_after(lane_arrays, machine_calls, vector_code)
+@named_after(lane_arrays, lane_problems, machine_calls, vector_code)
 def run(problem: Any, batch: Any, result: Any, begun: Any) -> None:
     """Solve problems that no thread has begun until there is none left; ``begun`` counts them, shape ``(1,)``."""
     horizon, m = result.actions.shape[1:]
     lanes = new_lanes(horizon, batch.initial.shape[1], m, batch.weights.shape[2], batch.end_weights.shape[1])
-    _fill(problem, batch, lanes, begun)
+    fill(problem, batch, lanes, begun)
     while (lanes.owner >= 0).any():
         _try_paths(problem, lanes, result)
         if problem.settings[1] == 0:
-            _hand_over_values(lanes, result)
+            hand_over_values(lanes, result)
         if (lanes.owner >= 0).any():
             _run_backward(problem, lanes)
         for lane in range(LANES):
             if lanes.owner[lane] >= 0 and not lanes.waiting[lane]:
                 code = _judge(problem, lanes, lane)
                 if code != RUNNING:
-                    _hand_over(lanes, lane, result, code)
-        _fill(problem, batch, lanes, begun)
+                    hand_over(lanes, lane, result, code)
+        fill(problem, batch, lanes, begun)
 
 
 class _Announcement(event.Listener):

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from hamiltonian_rl.problems import ControlProblem
-from hamiltonian_rl.solvers.costate.best_paths import merged
-from hamiltonian_rl.solvers.costate.path_solution import PathSolution
+from hamiltonian_rl.solvers.costate.path_solution import PathSolution, replaced
 
 HIGH_BARRIER = 100.0
 LATER = 5  # the delay is the horizon divided by this
@@ -54,7 +53,7 @@ def mirrored_runs(
         if not len(left):
             break
         again = solve(left, mirrored_later(problem, path.trajectory.actions[left], part))
-        found.append(merged(found[-1], again, left))
+        found.append(replaced(found[-1], [(left, again)]))
         left = left[~(again.value > (first.value + margin)[left])]
     return found
 

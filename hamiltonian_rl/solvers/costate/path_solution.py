@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -167,21 +168,33 @@ def picked(runs: Sequence[PathSolution], which: np.ndarray) -> PathSolution:
         runs: R solutions.
         which: Of them for each state, shape ``(B,)``, from 0 to R - 1.
     """
-    each = np.arange(len(which))
+    places = [np.flatnonzero(which == run) for run in range(len(runs))]
+    return replaced(runs[0], [(place, runs[run].rows(place)) for run, place in enumerate(places) if run and len(place)])
 
-    def pick(arrays: list[np.ndarray]) -> np.ndarray:
-        return np.asarray(np.stack(arrays)[which, each])
 
+def replaced(run: PathSolution, parts: Sequence[tuple[np.ndarray, PathSolution]]) -> PathSolution:
+    """Return a solution with the paths of others for the states at some indices."""
+    status = list(run.status)
+
+    def with_parts(of: Callable[[PathSolution], Any]) -> np.ndarray:
+        array: np.ndarray = of(run).copy()
+        for where, part in parts:
+            array[where] = of(part)
+        return array
+
+    for where, part in parts:
+        for index, ended in zip(where, part.status, strict=True):
+            status[index] = ended
     path = {
-        name: pick([getattr(run.trajectory, name) for run in runs])
+        name: with_parts(attrgetter(f"trajectory.{name}"))
         for name in ("states", "actions", "rewards", "value", "costates")
     }
     names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
     return replace(
-        runs[0],
+        run,
         trajectory=Trajectory(**path),
-        status=[runs[run].status[state] for state, run in enumerate(which)],
-        **cast(Any, {name: pick([getattr(run, name) for run in runs]) for name in names}),
+        status=status,
+        **cast(Any, {name: with_parts(attrgetter(name)) for name in names}),
     )
 
 

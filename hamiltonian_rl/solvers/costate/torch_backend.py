@@ -17,8 +17,8 @@ import torch
 from hamiltonian_rl.solvers.costate import lanes
 from hamiltonian_rl.solvers.costate.augmented import Augmented
 from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.solvers.costate.step_rules import DUAL_RANGE, LEANING, SMALLEST_PIVOT, TO_THE_BOUND
 from hamiltonian_rl.solvers.costate.torch_derivatives import Expansion, Multipliers, expand, expand_end
+from hamiltonian_rl.solvers.costate.torch_rule import TorchRule, times
 
 Tensor = torch.Tensor
 
@@ -67,10 +67,8 @@ class TorchSolver:
             multipliers,
             stepwise,
         )
-        self.discount, self.has_barrier = problem.discount, rule == "barrier"
-        device = multipliers.penalty.device
-        self.low = torch.as_tensor(problem.action_space.low, dtype=torch.float64, device=device)
-        self.high = torch.as_tensor(problem.action_space.high, dtype=torch.float64, device=device)
+        self.discount, device = problem.discount, multipliers.penalty.device
+        self.rule = TorchRule(problem.action_space, device, has_barrier=rule == "barrier")
 
     def solve(self, initial: Tensor, path: Tensor, guess: Tensor) -> Any:
         """Return a `lanes.Result` of tensors."""
@@ -119,12 +117,8 @@ class TorchSolver:
 
     def _start(self, initial: Tensor, path: Tensor, guess: Tensor) -> tuple[_Paths, Tensor]:
         """Return the first paths, followed by feedback where their states are given, and the passes that took."""
-        actions, below, above = guess.clamp(self.low, self.high), torch.zeros_like(guess), torch.zeros_like(guess)
         first = torch.full_like(initial[:, 0], self.settings.first_barrier)
-        if self.has_barrier:
-            margin = 0.01 * (self.high - self.low).clamp(max=100.0)
-            actions = torch.minimum(torch.maximum(guess, self.low + margin), self.high - margin)
-            below, above = first[:, None, None] / (actions - self.low), first[:, None, None] / (self.high - actions)
+        actions, below, above = self.rule.start(guess, first)
         count, horizon, m = guess.shape
         blank = initial.new_zeros
         paths = _Paths(
@@ -162,47 +156,19 @@ class TorchSolver:
         states, moved, paid = [state], torch.empty_like(paths.actions), torch.zeros_like(paths.actions[..., 0])
         for k in range(d.shape[1]):
             change = size[:, None] * d[:, k] + (K[:, k] @ (state - paths.states[:, k])[..., None])[..., 0]
-            action = self._moved(paths.actions[:, k], change)
+            action = self.rule.moved(paths.actions[:, k], change)
             weights = self.multipliers.weights[:, k]
             state, reward = self.augmented.step(state, action, k, weights, self.multipliers.penalty)
-            total = total + weight * (reward + self._barrier_reward(action, paths.barrier))
+            total = total + weight * (reward + self.rule.reward(action, paths.barrier))
             weight *= self.discount
             state = state if gaps is None else state - (1.0 - size[:, None]) * gaps[:, k]
             states.append(state)
             moved[:, k], paid[:, k] = action, reward
         total = total + weight * self.augmented.end(state, self.multipliers.end_weights, self.multipliers.penalty)
-        below, above = self._moved_duals(paths, moved)
+        below, above = self.rule.moved_duals(paths.actions, paths.below, paths.above, paths.barrier, moved)
         return replace(
             paths, states=torch.stack(states, 1), actions=moved, below=below, above=above, rewards=paid, value=total
         )
-
-    def _moved(self, action: Tensor, change: Tensor) -> Tensor:
-        if not self.has_barrier:
-            return (action + change).clamp(self.low, self.high)
-        lowest = action - TO_THE_BOUND * (action - self.low)
-        highest = action + TO_THE_BOUND * (self.high - action)
-        return torch.minimum(torch.maximum(action + change, lowest), highest)
-
-    def _barrier_reward(self, action: Tensor, barrier: Tensor) -> Tensor | float:
-        if not self.has_barrier:
-            return 0.0
-        below = torch.where(torch.isfinite(self.low), action - self.low, 1.0)
-        above = torch.where(torch.isfinite(self.high), self.high - action, 1.0)
-        return barrier * (below.log() + above.log()).sum(-1)
-
-    def _moved_duals(self, paths: _Paths, moved: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.has_barrier:
-            return paths.below, paths.above
-        barrier, change = paths.barrier[:, None, None], moved - paths.actions
-        found = []
-        for dual, slack, new_slack, sign in (
-            (paths.below, paths.actions - self.low, moved - self.low, 1.0),
-            (paths.above, self.high - paths.actions, self.high - moved, -1.0),
-        ):
-            stepped = torch.maximum((barrier - dual * change * sign) / slack, (1.0 - TO_THE_BOUND) * dual)
-            central = barrier / new_slack
-            found.append(torch.minimum(torch.maximum(stepped, central / DUAL_RANGE), central * DUAL_RANGE))
-        return found[0], found[1]
 
     def _backward(self, paths: _Paths, gaps: Tensor | None = None) -> _Model:
         """Return costates (Eq. 14), Riccati's model of V, and the steps to take, over gaps ``f(s, a) - s'`` if any."""
@@ -215,24 +181,24 @@ class TorchSolver:
         costates, d, K = [costate], torch.empty_like(paths.actions), zero.new_empty(count, horizon, m, n)
         bends = zero.new_empty(count, horizon, m, m)
         for k in reversed(range(horizon)):
-            p = p if gaps is None else p + _times(P, gaps[:, k])
+            p = p if gaps is None else p + times(P, gaps[:, k])
             slope, ahead, curvature = self._quadratic(expansion, k, costate, P, p)
             Q_ss, Q_as, Q_aa = curvature[:, :n, :n], curvature[:, n:, :n], curvature[:, n:, n:]
             part = [x[:, k] for x in (paths.actions, paths.below, paths.above)]
-            here, Q_aa, off = self._model_step(part, slope[:, n:], Q_aa, paths.barrier)
+            here, Q_aa, off = self.rule.model(part, slope[:, n:], Q_aa, paths.barrier)
             Q_a = here + ahead[:, n:]
-            step, gain, solved = self._solve_step(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
+            step, gain, solved = self.rule.solve(part[0], slope[:, n:], Q_a, Q_as, Q_aa, paths.shift)
             transposed = gain.transpose(1, 2)
             P = Q_ss + transposed @ Q_aa @ gain + transposed @ Q_as + Q_as.transpose(1, 2) @ gain
             P = 0.5 * (P + P.transpose(1, 2))
-            p = ahead[:, :n] + _times(transposed, ahead[:, n:])
-            p = p + _times(transposed @ Q_aa + Q_as.transpose(1, 2), step)
-            costate = slope[:, :n] + _times(transposed, here)
+            p = ahead[:, :n] + times(transposed, ahead[:, n:])
+            p = p + times(transposed @ Q_aa + Q_as.transpose(1, 2), step)
+            costate = slope[:, :n] + times(transposed, here)
             first = first * self.discount + (step * Q_a).sum(-1)
-            second = second * self.discount + 0.5 * (step * _times(Q_aa, step)).sum(-1)
+            second = second * self.discount + 0.5 * (step * times(Q_aa, step)).sum(-1)
             residual, sound = torch.maximum(residual, off), sound & solved
             costates.append(costate)
-            d[:, k], K[:, k], bends[:, k] = step, gain, self._judged(part[0], slope[:, n:], Q_aa)
+            d[:, k], K[:, k], bends[:, k] = step, gain, self.rule.judged(part[0], slope[:, n:], Q_aa)
         return _Model(torch.stack(costates[::-1], 1), d, K, bends, first, second, residual, sound, plain)
 
     def _end_model(self, paths: _Paths, expansion: Expansion) -> tuple[Tensor, Tensor, Tensor]:
@@ -245,7 +211,7 @@ class TorchSolver:
             slope, far_P = expand_end(self.augmented, paths.far, self.multipliers)
             bent = paths.bent & (_trace(far_P) < _trace(P))
             use, plain = bent[:, None], plain & ~bent
-            far_p = slope - expansion.end_slope + _times(far_P, paths.states[:, -1] - paths.far)
+            far_p = slope - expansion.end_slope + times(far_P, paths.states[:, -1] - paths.far)
             P, p = torch.where(use[..., None], far_P, P), torch.where(use, far_p, p)
             paths.bent = torch.zeros_like(paths.bent)
         return P, p, plain
@@ -254,67 +220,23 @@ class TorchSolver:
         """Return the slope of H, what the model ahead adds to it, and the curvature, in z = (s, a)."""
         jacobian = expansion.jacobian[:, k]
         transposed = jacobian.transpose(1, 2)
-        slope = expansion.reward_slope[:, k] + self.discount * _times(transposed, costate)
+        slope = expansion.reward_slope[:, k] + self.discount * times(transposed, costate)
         bent = (expansion.next_curvature[:, k] * (costate + p)[:, :, None, None]).sum(1)
         curvature = expansion.reward_curvature[:, k] + self.discount * (bent + transposed @ P @ jacobian)
-        return slope, self.discount * _times(transposed, p), curvature
-
-    def _model_step(
-        self, part: list[Tensor], slope: Tensor, Q_aa: Tensor, barrier: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return slope and curvature in the action, with the barrier's own, and the residual of Eq. 15."""
-        action, below, above = part
-        if not self.has_barrier:
-            moved = (action + slope).clamp(self.low, self.high) - action
-            return slope, Q_aa, moved.abs().amax(-1)
-        Q_a, total, residual = slope, slope.clone(), torch.zeros_like(barrier)
-        for dual, slack, sign in ((below, action - self.low, 1.0), (above, self.high - action, -1.0)):
-            Q_a = Q_a + sign * barrier[:, None] / slack
-            Q_aa = Q_aa - torch.diag_embed(dual / slack)
-            total = total + sign * dual
-            finite = torch.isfinite(slack)
-            off = torch.where(finite, dual * torch.where(finite, slack, 0.0) - barrier[:, None], 0.0)
-            residual = torch.maximum(residual, off.abs().amax(-1))
-        return Q_a, Q_aa, torch.maximum(residual, total.abs().amax(-1))
-
-    def _solve_step(
-        self, action: Tensor, slope: Tensor, Q_a: Tensor, Q_as: Tensor, Q_aa: Tensor, shift: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the step within its bounds, its feedback, and whether the model is concave in the free actions."""
-        m = action.shape[-1]
-        curvature = -Q_aa + shift[:, None, None] * torch.eye(m, dtype=Q_aa.dtype, device=Q_aa.device)
-        held, place = torch.zeros_like(action, dtype=torch.bool), torch.zeros_like(action)
-        if self.has_barrier:
-            return _solve_free(held, place, Q_a, Q_as, curvature)
-        held = ((action <= self.low) & (slope <= 0.0)) | ((action >= self.high) & (slope >= 0.0))
-        d, K, solved = _solve_free(held, place, Q_a, Q_as, curvature)
-        for _ in range(1 if m == 1 else 2):
-            below, above = d < self.low - action, d > self.high - action
-            bound = torch.where(below, self.low - action, torch.where(above, self.high - action, 0.0))
-            place, held = torch.where(held, place, bound), held | below | above
-            d, K, solved = _solve_free(held, place, Q_a, Q_as, curvature)
-        return d, K, solved
-
-    def _judged(self, action: Tensor, slope: Tensor, Q_aa: Tensor) -> Tensor:
-        """Return the curvature by which a maximum is told, as `BoxRule.judged`."""
-        at_low, at_high, fixed = action <= self.low, action >= self.high, self.low == self.high
-        at_bound = at_low | at_high
-        leaning = (at_low & (slope < -LEANING)) | (at_high & (slope > LEANING)) | fixed
-        judged = torch.where(at_bound[:, :, None] | at_bound[:, None, :], 0.0, Q_aa)
-        return torch.where(torch.diag_embed(leaning), -torch.inf, judged)
+        return slope, self.discount * times(transposed, p), curvature
 
     def _done(self, paths: _Paths, model: _Model) -> Tensor:
-        if self.has_barrier:
+        if self.rule.has_barrier:
             last = self.settings.last_barrier
             return (paths.barrier <= last) & (model.residual < 10.0 * last)
         return self._stationary(model) & model.plain
 
     def _stationary(self, model: _Model) -> Tensor:
-        return (model.residual < self.settings.tol) & (not self.has_barrier)
+        return (model.residual < self.settings.tol) & (not self.rule.has_barrier)
 
     def _lower_barrier(self, paths: _Paths, model: _Model, running: Tensor) -> Tensor:
         """Lower the barrier of the paths that are done with theirs, and say which those are."""
-        if not self.has_barrier:
+        if not self.rule.has_barrier:
             return torch.zeros_like(running)
         lower = running & (model.residual < 10.0 * paths.barrier) & (paths.barrier > self.settings.last_barrier)
         next_barrier = torch.minimum(0.2 * paths.barrier, paths.barrier**1.5).clamp(min=self.settings.last_barrier)
@@ -363,46 +285,6 @@ class TorchSolver:
 
 def _trace(matrix: Tensor) -> Tensor:
     return torch.diagonal(matrix, dim1=1, dim2=2).sum(-1)
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector[..., None])[..., 0]
-
-
-def _solve_free(
-    held: Tensor, place: Tensor, Q_a: Tensor, Q_as: Tensor, curvature: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve ``curvature d = Q_a`` and ``curvature K = Q_as`` over the free actions; the held ones stay in place."""
-    free = ~held
-    pull = _times(curvature, torch.where(held, place, 0.0))
-    right = torch.cat([torch.where(held, place, Q_a - pull)[..., None], Q_as * free[..., None]], -1)
-    both = free[:, :, None] & free[:, None, :]
-    matrix = torch.where(both, curvature, torch.diag_embed(held.to(curvature.dtype)))
-    solution, sound = _cholesky_solve(matrix, right)
-    return solution[..., 0], solution[..., 1:], sound
-
-
-def _cholesky_solve(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``matrix⁻¹ right`` and whether the matrix is positive definite; where it is not, as `step_rules` does.
-
-    What an unsound solve returns still says which actions go to their bounds, and without those it may be sound:
-    another factorization would take other paths.
-    """
-    size = matrix.shape[-1]
-    factor, inverse, result = torch.zeros_like(matrix), torch.empty_like(matrix[..., 0]), right.clone()
-    sound = torch.ones_like(matrix[:, 0, 0], dtype=torch.bool)
-    for j in range(size):
-        pivot = matrix[:, j, j] - (factor[:, j, :j] ** 2).sum(-1)
-        good = pivot > SMALLEST_PIVOT
-        sound, inverse[:, j] = sound & good, 1.0 / torch.where(good, pivot, 1.0).sqrt()
-        rest = matrix[:, j + 1 :, j] - (factor[:, j + 1 :, :j] * factor[:, j, None, :j]).sum(-1)
-        factor[:, j + 1 :, j] = rest * inverse[:, j, None]
-    for i in range(size):
-        result[:, i] = (result[:, i] - (factor[:, i, :i, None] * result[:, :i]).sum(1)) * inverse[:, i, None]
-    for i in reversed(range(size)):
-        below = (factor[:, i + 1 :, i, None] * result[:, i + 1 :]).sum(1)
-        result[:, i] = (result[:, i] - below) * inverse[:, i, None]
-    return result, sound
 
 
 def solve_torch(problem: Any, rule: str, batch: Any, settings: Settings, *, stepwise: bool, device: str = "cpu") -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hamiltonian_rl.solvers.costate import lane_arrays, lanes, machine_calls
+from hamiltonian_rl.solvers.costate import lane_arrays, lane_problems, lanes, machine_calls
 from hamiltonian_rl.tracing import vector_code
 
 INNER = """
@@ -65,5 +65,5 @@ def _files_of(function: Any) -> Iterator[str]:
 
 
 def test_the_compiled_solver_is_named_after_all_files_that_are_compiled_into_it() -> None:
-    named = {module.__file__ for module in (lanes, lane_arrays, machine_calls, vector_code)}
+    named = {module.__file__ for module in (lanes, lane_arrays, lane_problems, machine_calls, vector_code)}
     assert set(_files_of(lanes.run)) <= named
