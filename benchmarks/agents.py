@@ -2,8 +2,8 @@
 
 CartPole-v1: 20 greedy episodes each 50 environment steps (SB3's PPO: each 1,000), on the same start states, in an
 environment of their own; "solved for good" is the first of five evaluations in a row at 475 or more that stay there to
-the end of the run. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100 starts. SB3 has
-rl-zoo3's published settings. Seconds are CPU seconds of training alone, with one thread.
+the end of the run. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100 starts. SB3
+has rl-zoo3's published settings. Seconds are CPU seconds of training alone, with one thread.
 
     python benchmarks/agents.py                   # all parts, 10 seeds; about two hours on one core
     python benchmarks/agents.py --part cartpole   # CartPole-v1, learned
@@ -44,7 +44,7 @@ def learner(name: str, env_id: str, seed: int) -> Any:
     settings = dict(LEARNED[env_id]) if name == "costate" else tuned_settings(name, env_id)
     copies = settings.pop("n_envs", 1)
     settings.pop("steps", None)
-    env = gym.make(env_id) if copies == 1 else make_vector_env(env_id, copies)
+    env = gym.make(env_id) if copies == 1 else make_vector_env(env_id, copies, native=False)
     return make_agent(name, env, seed=seed, **settings)
 
 
