@@ -63,6 +63,8 @@ class Kinks:
         blocks = {"s": states, "a": result.actions, "weights": batch.weights}
         ends = {"s": last, "weights": batch.end_weights[:, None]}
         for zeros, given in ((self.step, blocks), (self.end, ends)):
+            if not zeros:
+                continue
             inputs = {(name, i): block[..., i] for name, block in given.items() for i in range(block.shape[-1])}
             inputs |= {("penalty", 0): penalty, ("step", 0): np.arange(states.shape[1])[None]}
             found = iter(evaluate([side for pair in zeros for side in pair], inputs))
