@@ -135,7 +135,8 @@ class CostateAgent(Agent):
 
     def _take(self, problem: ControlProblem, source: ProblemSource | None) -> None:
         """Begin paths of training and of `predict`, which do not meet."""
-        self._check_inverse(problem)
+        # Refuses a problem that does not say which state an observation shows.
+        problem.state_of(self._tensor(np.zeros((1, *(self.observation_space.shape or ())))))
         steps = problem.horizon or self.settings.horizon
         if not steps:
             raise UsageError(
@@ -147,15 +148,6 @@ class CostateAgent(Agent):
         self._training, self._predicting = (
             LedPaths(problem, self._plan, steps=steps, stride=self.settings.stride or None) for _ in range(2)
         )
-
-    def _check_inverse(self, problem: ControlProblem) -> None:
-        try:
-            problem.state_of(self._tensor(np.zeros((1, *(self.observation_space.shape or ())))))
-        except NotImplementedError:
-            raise UsageError(
-                f"{type(problem).__name__} does not say which state an observation shows. Write its `state_of`, the "
-                "inverse of `observation`."
-            ) from None
 
     def _plan(self, states: np.ndarray, steps: int, so_far: list[Followed | None]) -> list[PlannedPath]:
         """Return paths to the end of the episode, or as far as is planned ahead."""

@@ -47,13 +47,7 @@ class ControlModel:
         self._space = action_space
         self._ends = can_end(problem)
         probe = torch.as_tensor(0.5 * (self.low + self.high))[None]
-        try:
-            problem.state_of(problem.observation(probe))
-        except NotImplementedError:
-            raise UsageError(
-                f"{name} does not say which state an observation shows. Write its `state_of`, the inverse of "
-                "`observation`."
-            ) from None
+        problem.state_of(problem.observation(probe))  # refuses a problem that does not say which that is
         limits = problem.constraints(probe, self._candidates(1)[0], 0), problem.terminal_constraints(probe)
         if any(limit.shape[-1] for limit in limits):
             raise UsageError(f"{name} has constraints, which Bellman's equation here does not know. Take `costate`.")

@@ -94,12 +94,7 @@ class ModelSlopes:
         return np.asarray(self._slope_of(hamiltonian, states)) * self._width
 
     def _states(self, observations: np.ndarray) -> torch.Tensor:
-        try:
-            return self._problem.state_of(torch.as_tensor(np.asarray(observations, float)))
-        except NotImplementedError:
-            raise UsageError(
-                f"{type(self._problem).__name__} does not say which state an observation shows. Write its `state_of`."
-            ) from None
+        return self._problem.state_of(torch.as_tensor(np.asarray(observations, float)))
 
     def _chain(self, states: torch.Tensor) -> torch.Tensor:
         """Return ``∂x/∂s`` per half width, shape ``(B, I, n)``."""

@@ -140,13 +140,7 @@ class ProblemOptimum(Optimum):
                 "horizon, or gymnasium.make(..., max_episode_steps=N)."
             )
         self._observed = self._observation_shape()
-        try:
-            self.states(np.zeros((1, *self._observed)))
-        except NotImplementedError:
-            raise UsageError(
-                f"{name} does not say which state an observation shows. Write its `state_of`, the inverse of "
-                "`observation`."
-            ) from None
+        self.states(np.zeros((1, *self._observed)))  # refuses a problem that does not say which these are
         self._points, self._search, self._announce, self._heartbeat = points, search, announce, heartbeat
         self._grid: GridSolution | None = None
         self._known: dict[bytes, tuple[float, float, bool]] = {}  # value, error, and whether that of a real path

@@ -223,7 +223,8 @@ def list_(
         raise UsageError(f'Cannot list "{what}". {did_you_mean(what, tables)}')
     for name, parts in tables.items():
         for title, rows in parts if what in ("", name) else ():
-            print_rows(title, rows())
+            found = rows()
+            print_rows(f"{title} ({len(found)})", found)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from hamiltonian_rl.comparing import Job
 from hamiltonian_rl.comparison_worker import Outcome, work
+from hamiltonian_rl.console import handling_stops
 from hamiltonian_rl.tracking.run_folder import file_name
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -52,7 +53,7 @@ def execute_jobs(jobs: Sequence[Job], workers: int, watcher: Watcher) -> list[Ou
     """
     pool = _Pool(watcher)
     waiting = deque(jobs)
-    with _one_thread_each(), pool.stopping_on_signals(), contextlib.closing(pool):
+    with _one_thread_each(), handling_stops(pool.stop), contextlib.closing(pool):
         while True:
             while waiting and len(pool.running) < workers and not pool.stops:
                 pool.start(waiting.popleft())
@@ -126,29 +127,15 @@ class _Pool:
         self.outcomes.append(run.outcome)
         self._watcher.ended(run.outcome)
 
-    @contextlib.contextmanager
-    def stopping_on_signals(self) -> Iterator[None]:
+    def stop(self, number: int) -> None:
         """Let Ctrl-C and SIGTERM stop the runs: gently, and at once when they come again."""
-
-        def stop(number: int, frame: Any) -> None:
-            self.stops += 1
-            if self.stops > 1:
-                self.close()
-                return
-            for run in list(self.running.values()):
-                _interrupt(run.process)
-            self._watcher.stopping()
-
-        try:
-            previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: signals are somebody else's
-            yield
+        self.stops += 1
+        if self.stops > 1:
+            self.close()
             return
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        for run in list(self.running.values()):
+            _interrupt(run.process)
+        self._watcher.stopping()
 
     def close(self) -> None:
         """End what still runs, at once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
+import signal
 import sys
 import textwrap
 import time
@@ -47,14 +48,33 @@ def print_table(title: str, rows: dict[str, str]) -> None:
     Console(highlight=False).print(table)
 
 
+@contextlib.contextmanager
+def handling_stops(handler: Callable[[int], None]) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM call a function with their number, instead of what they do; in the main thread alone."""
+    try:
+        previous = {
+            number: signal.signal(number, lambda number, frame: handler(number))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+    except ValueError:  # not the main thread: signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
 def print_rows(title: str, rows: list[dict[str, str]]) -> None:
     """Print a table with the columns that the rows name."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{title} ({len(rows)})", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for index, name in enumerate(rows[0]):
-        table.add_column(name, overflow="fold", no_wrap=index == 0)
+        # A heading may be broken between its words, not within one.
+        table.add_column(name, overflow="fold", no_wrap=index == 0, min_width=max(map(len, name.split())))
     for row in rows:
         table.add_row(*row.values())
     Console(highlight=False).print(table)

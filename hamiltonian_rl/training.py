@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.callbacks import Callback
 from hamiltonian_rl.agents.evaluation import Evaluator, mean_and_error
 from hamiltonian_rl.agents.progress import ProgressBar, episodes_shown
+from hamiltonian_rl.console import handling_stops
 from hamiltonian_rl.envs.making import close_env, env_spec, is_restorable, make_training_env
 from hamiltonian_rl.envs.optimum import optimum_of
 from hamiltonian_rl.errors import (
@@ -113,7 +114,7 @@ class TrainingRun(Callback):
             HamiltonianRLError: The run failed; what it had learnt is kept in its folder.
         """
         try:
-            with threadpoolctl.threadpool_limits(self.config.threads), self._stopping_on_signals():
+            with threadpoolctl.threadpool_limits(self.config.threads), handling_stops(self._stop):
                 self._open_log()
                 status, error = self._outcome(self._train)
                 # After a failure inside the agent its state is not whole: the last checkpoint is the sound one.
@@ -250,26 +251,12 @@ class TrainingRun(Callback):
         self._saved_at = time.monotonic()
         self._seconds_to_save = self._saved_at - start
 
-    @contextlib.contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM stop the run at the next whole state; a second Ctrl-C at once."""
-
-        def stop(number: int, frame: Any) -> None:
-            if self._stop_reason is not None:
-                raise KeyboardInterrupt
-            self._stop_reason = signal.Signals(number).name
-            self.say(f"{self._stop_reason}: saving a checkpoint. Once more to stop at once, without saving.")
-
-        try:
-            previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: signals are somebody else's
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _stop(self, number: int) -> None:
+        """Let Ctrl-C and SIGTERM stop the run at the next whole state; a second one at once."""
+        if self._stop_reason is not None:
+            raise KeyboardInterrupt
+        self._stop_reason = signal.Signals(number).name
+        self.say(f"{self._stop_reason}: saving a checkpoint. Once more to stop at once, without saving.")
 
     # The result
 

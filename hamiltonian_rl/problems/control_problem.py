@@ -140,10 +140,13 @@ class ControlProblem(ABC):
         """Return the state that an observation shows, the inverse of `observation`; to be said where that is.
 
         Raises:
-            NotImplementedError: What agents see is not all of the state, and the problem says no inverse.
+            UsageError: What agents see is not all of the state, and the problem says no inverse.
         """
         if type(self).observation is not ControlProblem.observation:
-            raise NotImplementedError
+            raise UsageError(
+                f"{type(self).__name__} does not say which state an observation shows. Write its `state_of`, the "
+                "inverse of `observation`."
+            )
         return observation
 
 
