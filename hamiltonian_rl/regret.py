@@ -102,7 +102,7 @@ class Regrets:
         optimum = self.optimum.value[first]
         return [
             {
-                "Start state": ", ".join(f"{value:.4g}" for value in states[index]),
+                "Start state": ", ".join(f"{value:.3g}" for value in states[index]),
                 "Episodes": str(episodes[index]),
                 "Return": self._shown(returns[index]),
                 "Optimum": self._shown(optimum[index]),
