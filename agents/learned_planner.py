@@ -24,7 +24,7 @@ import gymnasium as gym
 import numpy as np
 
 from hamiltonian_rl.agents.action_codes import ActionCodes
-from hamiltonian_rl.agents.learned_model import Features, Posterior, fit
+from hamiltonian_rl.agents.learned_model import Features, Posterior, draw_waves, fit
 from hamiltonian_rl.agents.learned_problem import LearnedProblem
 from hamiltonian_rl.agents.learned_value import FittedValue, compared_actions
 from hamiltonian_rl.agents.led_paths import Followed, PlannedPath
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 EFFORT = 0.1  # cost of a full action where the reward says nothing: without it the optimum is not strict
 FIRST_ITERATIONS, ITERATIONS = 50, 8  # of a new path, and of one that goes on: it is soon planned anew
 MEMBERS = 5  # of the ensemble
+STOPPED = 0.01  # how far beyond a bound the model is where that stopped it, in units of the changes' spread
 LEAVE = 1.0  # how far from its path a state may be, in units of the states' spread
 
 
@@ -91,9 +92,10 @@ class LearnedPlanner:
             )
         self.codes = ActionCodes(action_space)
         self.problem = LearnedProblem(self.codes.low, self.codes.high, states=space.shape[0], waves=waves)
+        self._bounds = space.low.astype(np.float64), space.high.astype(np.float64)
         self._tol, self._memory, self._generator = tol, memory, generator
         inputs = space.shape[0] + len(self.codes.low)
-        self._waves = generator.normal(size=(waves, inputs)), generator.uniform(0.0, 2.0 * np.pi, waves)
+        self._waves = draw_waves(inputs, waves, generator)
         n = space.shape[0]
         self._inputs, self._outputs = np.zeros((0, inputs)), np.zeros((0, n + 1))
         self._ended, self._began = np.zeros(0, bool), np.zeros((0, n))
@@ -129,8 +131,8 @@ class LearnedPlanner:
     def learn(self, horizon: int) -> None:
         """Fit model and value to all transitions seen so far."""
         n = self.problem.state_space.shape[0]
-        bent = np.arange(n + 1) == n  # the reward
-        self._posterior = fit(self._inputs, self._outputs, *self._waves, bent)
+        self.problem.set_circles(self._inputs[:, :n])
+        self._posterior = self._fit()
         ensemble = np.array([self._posterior.draw(self._generator) for _ in range(MEMBERS)])
         self._member = ensemble[0]
         self._look(self._posterior, ensemble)
@@ -139,7 +141,30 @@ class LearnedPlanner:
         states, points = self._inputs[:, :n], self._inputs[:, n:]
         low, high = (np.where(np.isfinite(x), x, y) for x, y in self._ranges(points))
         actions = compared_actions(low, high, self._generator)
-        self._value = FittedValue(self.problem, states, actions, horizon, self._generator)
+        self._value = FittedValue.best_of_draws(self.problem, states, actions, horizon, self._generator)
+
+    def _fit(self) -> Posterior:
+        """Fit the model, apart from where a bound of the observations stopped it, and note which bounds do."""
+        n = self.problem.state_space.shape[0]
+        bent = np.arange(n + 1) == n  # the reward
+        arrived = self._inputs[:, :n] + self._outputs[:, :n]
+        below, above = arrived <= self._bounds[0], arrived >= self._bounds[1]
+        free = ~(below | above).any(1)
+        if free.all() or 2 * free.sum() < len(free):
+            self._stop(np.zeros(n, bool), np.zeros(n, bool))
+            return fit(self._inputs, self._outputs, *self._waves, bent)
+        inner = fit(self._inputs[free], self._outputs[free], *self._waves, bent)
+        freely = self._inputs[:, :n] + (inner.features(self._inputs) @ inner.mean.T)[:, :n]
+        beyond = STOPPED * self._outputs[:, :n].std(0)
+        below &= freely < self._bounds[0] - beyond
+        above &= freely > self._bounds[1] + beyond
+        self._stop(below.any(0), above.any(0))
+        free = ~(below | above).any(1)
+        return fit(self._inputs[free], self._outputs[free], *self._waves, bent)
+
+    def _stop(self, below: np.ndarray, above: np.ndarray) -> None:
+        self.problem.least.copy_(_tensor(np.where(below, self._bounds[0], -np.inf)))
+        self.problem.most.copy_(_tensor(np.where(above, self._bounds[1], np.inf)))
 
     def _look(self, model: Posterior, ensemble: np.ndarray) -> None:
         """Note how well the model fits and how far its members are apart, in units of how much the outputs vary."""
@@ -198,8 +223,10 @@ class LearnedPlanner:
         if self._phase is None:
             self._phase = prepare(self.problem)
         before = [(one[0], one[1]) if one is not None and isinstance(one[0], LearnedPath) else None for one in so_far]
-        starts = [self._going_on(states, steps, before), self._value.greedy(states, steps)]
-        return self._improved(states, starts, FIRST_ITERATIONS if None in before else ITERATIONS)
+        new = None in before
+        greedy = self._value.best_led(states, steps) if new else self._value.greedy(states, steps)
+        starts = [self._going_on(states, steps, before), greedy]
+        return self._improved(states, starts, FIRST_ITERATIONS if new else ITERATIONS)
 
     def _going_on(self, states: np.ndarray, steps: int, before: list[tuple[LearnedPath, int] | None]) -> np.ndarray:
         """Return the actions that lead on along paths by their feedback, and after their ends as at last; or none."""
@@ -291,7 +318,7 @@ class LearnedPlanner:
 
 
 _SEEN = ("inputs", "outputs", "ended", "began")
-_SHAPED = ("goal", "pull", "effort")
+_SHAPED = ("goal", "pull", "effort", "least", "most", "circles", "rest")
 
 
 def _tensor(numbers: np.ndarray) -> Any:
