@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 MODELS = ("known", "learned")
 ENDLESS = 10**9  # steps of an episode whose limit is not known
-LEARNED_HORIZON, LEARNED_STRIDE = 50, 1  # where the settings say 0
+LEARNED_HORIZON, LEARNED_STRIDE = 70, 5  # where the settings say 0
 VALUE_HORIZON = 100  # of the value at the end of a learned path
 
 
@@ -46,8 +46,8 @@ class CostateSettings:
     """What a costate agent plans, and on which model."""
 
     model: str = setting("known", "known: the environment's own; learned: from the agent's own transitions")
-    horizon: int = setting(0, "steps planned ahead (0: to the end of the episode; learned: 50)", least=0)
-    stride: int = setting(0, "steps of a path gone before the next is planned (0: all; learned: 1)", least=0)
+    horizon: int = setting(0, "steps planned ahead (0: to the end of the episode; learned: 70)", least=0)
+    stride: int = setting(0, "steps of a path gone before the next is planned (0: all; learned: 5)", least=0)
     points: int = setting(0, "points of the grid along each coordinate (0: as `hrl solve`)", least=0, most=10_000)
     search: bool = setting(True, "look for better optima by kicks, some eighty solutions a path more")
     tol: float = setting(1e-6, "of the paths' stationarity", above=0)

@@ -147,22 +147,26 @@ class LearnedPlanner:
         """Fit the model, apart from where a bound of the observations stopped it, and note which bounds do."""
         n = self.problem.state_space.shape[0]
         bent = np.arange(n + 1) == n  # the reward
-        arrived = self._inputs[:, :n] + self._outputs[:, :n]
-        below, above = arrived <= self._bounds[0], arrived >= self._bounds[1]
-        free = ~(below | above).any(1)
-        if free.all() or 2 * free.sum() < len(free):
+        x, y, low, high = self._inputs, self._outputs, *self._bounds
+
+        def fit_where(rows: np.ndarray) -> Posterior:
+            return fit(x[rows], y[rows], *self._waves, bent)
+
+        arrived = x[:, :n] + y[:, :n]
+        below, above = np.asarray(arrived <= low), np.asarray(arrived >= high)
+        inside = np.asarray(~(below | above).any(1))
+        if inside.all() or 2 * inside.sum() < len(x):
             self._stop(np.zeros(n, bool), np.zeros(n, bool))
-            return fit(self._inputs, self._outputs, *self._waves, bent)
-        inner = fit(self._inputs[free], self._outputs[free], *self._waves, bent)
-        freely = self._inputs[:, :n] + (inner.features(self._inputs) @ inner.mean.T)[:, :n]
-        beyond = STOPPED * self._outputs[:, :n].std(0)
-        below &= freely < self._bounds[0] - beyond
-        above &= freely > self._bounds[1] + beyond
+            return fit_where(np.ones(len(x), bool))
+        model = fit_where(inside)
+        freely = x[:, :n] + (model.features(x) @ model.mean.T)[:, :n]
+        beyond = STOPPED * y[:, :n].std(0)
+        below, above = below & (freely < low - beyond), above & (freely > high + beyond)
         self._stop(below.any(0), above.any(0))
-        free = ~(below | above).any(1)
-        return fit(self._inputs[free], self._outputs[free], *self._waves, bent)
+        return fit_where(~(below | above).any(1))
 
     def _stop(self, below: np.ndarray, above: np.ndarray) -> None:
+        """Have the problem know which bounds stop a coordinate, each ``(n,)`` of bool."""
         self.problem.least.copy_(_tensor(np.where(below, self._bounds[0], -np.inf)))
         self.problem.most.copy_(_tensor(np.where(above, self._bounds[1], np.inf)))
 

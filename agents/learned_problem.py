@@ -15,12 +15,13 @@ ON_CIRCLE = 1e-5  # how far a sum of squares may be from constant, relative: obs
 
 
 class LearnedProblem(ControlProblem):
-    """``s' = round(clip(s + W φ(s, a)))``, ``r = w φ(s, a) - Σ_i p_i (s_i - g_i)² - e |a|²``, φ of `learned_model.Features`.
+    """``s' = clip(s + W φ(s, a))`` put on its circles, ``r = w φ(s, a) - Σ_i p_i (s_i - g_i)² - e |a|²``.
 
-    The state is the observation. W, w and the waves are those of a posterior; what stops coordinates, such as a limit
-    of speed, is ``least`` and ``most``, infinite for none; two coordinates that are an angle's cosine and sine are put
-    back on their circle, ``s_i / √(Σ_j c_ij s_j² + d_i)`` (`set_circles`), off which nothing was learnt; the pull p
-    towards g stands for what a reward does not say: that an episode should go on, or end.
+    φ are those of `learned_model.Features`. The state is the observation. W, w and the waves are those of a posterior;
+    what stops coordinates, such as a limit of speed, is ``least`` and ``most``, infinite for none; two coordinates that
+    are an angle's cosine and sine are put back on their circle, ``s_i / √(Σ_j c_ij s_j² + d_i)`` (`set_circles`), off
+    which nothing was learnt; the pull p towards g stands for what a reward does not say: that an episode should go on,
+    or end.
 
     Args:
         low: Of the actions, ``(m,)``.
@@ -35,7 +36,19 @@ class LearnedProblem(ControlProblem):
         [1.5, 3.0]
     """
 
-    parameters = ("directions", "phases", "weights", "squares", "pull", "goal", "effort", "least", "most", "circles", "rest")
+    parameters = (
+        "directions",
+        "phases",
+        "weights",
+        "squares",
+        "pull",
+        "goal",
+        "effort",
+        "least",
+        "most",
+        "circles",
+        "rest",
+    )
 
     def __init__(self, low: np.ndarray, high: np.ndarray, *, states: int, waves: int) -> None:
         inputs = states + len(low)
@@ -47,7 +60,10 @@ class LearnedProblem(ControlProblem):
         self.squares = torch.zeros(inputs * (inputs + 1) // 2, dtype=torch.float64)
         self.pull, self.goal = (torch.zeros(states, dtype=torch.float64) for _ in range(2))
         self.least, self.most = (torch.full((states,), bound, dtype=torch.float64) for bound in (-np.inf, np.inf))
-        self.circles, self.rest = torch.zeros(states, states, dtype=torch.float64), torch.ones(states, dtype=torch.float64)
+        self.circles, self.rest = (
+            torch.zeros(states, states, dtype=torch.float64),
+            torch.ones(states, dtype=torch.float64),
+        )
         self.effort = torch.zeros((), dtype=torch.float64)
 
     def set_model(self, features: Features, weights: np.ndarray) -> None:
@@ -83,7 +99,7 @@ class LearnedProblem(ControlProblem):
         return arrived, paid - self.effort.item() * (actions**2).sum(1)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """``round(clip(s + W φ))``."""
+        """``clip(s + W φ)``, put on its circles."""
         x = torch.cat([state, action], -1)
         arrived = state + _times(self.weights[:-1], _linear(x, self.directions, self.phases))
         arrived = torch.minimum(torch.maximum(arrived, self.least), self.most)

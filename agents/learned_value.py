@@ -130,7 +130,7 @@ class FittedValue:
         rows, ways = len(states), len(first)
         actions, paid = self._led(np.repeat(states, ways, 0), horizon, np.tile(first, rows), np.tile(held, rows))
         best = np.where(np.isfinite(paid), paid, -np.inf).reshape(rows, ways).argmax(1)
-        return actions.reshape(rows, ways, *actions.shape[1:])[np.arange(rows), best]
+        return np.asarray(actions.reshape(rows, ways, *actions.shape[1:])[np.arange(rows), best])
 
     def _led(
         self, states: np.ndarray, horizon: int, first: np.ndarray, held: np.ndarray
