@@ -101,7 +101,7 @@ class LearnedPlanner:
         self._ended, self._began = np.zeros(0, bool), np.zeros((0, n))
         self._posterior: Posterior | None = None
         self._member = np.zeros(0)
-        self._value: FittedValue | None = None
+        self._values: list[FittedValue] = []  # the best one first
         self._phase: Any = None
         self.figures: dict[str, float] = {}
 
@@ -141,7 +141,7 @@ class LearnedPlanner:
         states, points = self._inputs[:, :n], self._inputs[:, n:]
         low, high = (np.where(np.isfinite(x), x, y) for x, y in self._ranges(points))
         actions = compared_actions(low, high, self._generator)
-        self._value = FittedValue.best_of_draws(self.problem, states, actions, horizon, self._generator)
+        self._values = FittedValue.draws(self.problem, states, actions, horizon, self._generator)
 
     def _fit(self) -> Posterior:
         """Fit the model, apart from where a bound of the observations stopped it, and note which bounds do."""
@@ -220,16 +220,17 @@ class LearnedPlanner:
     ) -> list[LearnedPath]:
         """Return paths of some steps from states ``(B, n)``, their policies giving points (`ActionCodes`).
 
-        Each is the better of two: what goes on from the path before, and the greedy path of the value, both improved.
+        Each is the best of what goes on from the path before and the greedy path of the value, all improved. A new path
+        begins with what is best of many first actions, by each draw of the value.
         """
-        assert self._value is not None
+        assert self._values
         self._imagine(exploring=exploring)
         if self._phase is None:
             self._phase = prepare(self.problem)
         before = [(one[0], one[1]) if one is not None and isinstance(one[0], LearnedPath) else None for one in so_far]
         new = None in before
-        greedy = self._value.best_led(states, steps) if new else self._value.greedy(states, steps)
-        starts = [self._going_on(states, steps, before), greedy]
+        starts = [self._going_on(states, steps, before)]
+        starts += [v.best_led(states, steps) for v in self._values] if new else [self._values[0].greedy(states, steps)]
         return self._improved(states, starts, FIRST_ITERATIONS if new else ITERATIONS)
 
     def _going_on(self, states: np.ndarray, steps: int, before: list[tuple[LearnedPath, int] | None]) -> np.ndarray:
@@ -278,7 +279,7 @@ class LearnedPlanner:
         """Return what was seen and learnt, for a checkpoint."""
         seen = {name: getattr(self, f"_{name}") for name in _SEEN}
         tree: dict[str, Any] = {"seen": seen, "directions": self._waves[0], "phases": self._waves[1], "model": None}
-        if self._posterior is not None and self._value is not None:
+        if self._posterior is not None:
             features = self._posterior.features
             tree["model"] = {
                 "directions": features.directions,
@@ -287,7 +288,7 @@ class LearnedPlanner:
                 "member": self._member,
                 "noise": self._posterior.noise,
                 **{name: getattr(self.problem, name).numpy().copy() for name in _SHAPED},
-                "value": self._value.state(),
+                "values": [value.state() for value in self._values],
             }
         return tree
 
@@ -305,7 +306,7 @@ class LearnedPlanner:
         self._member = model["member"]
         for name in _SHAPED:
             getattr(self.problem, name).copy_(_tensor(model[name]))
-        self._value = FittedValue.from_state(self.problem, model["value"])
+        self._values = [FittedValue.from_state(self.problem, value) for value in model["values"]]
 
     def path_state(self, path: PlannedPath) -> Tree:
         """Return a path, for a checkpoint."""

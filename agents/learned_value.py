@@ -61,15 +61,15 @@ class FittedValue:
             self.weights = solve @ np.clip(best, min(least, 0.0), max(most, 0.0))
 
     @classmethod
-    def best_of_draws(
+    def draws(
         cls,
         problem: LearnedProblem,
         states: np.ndarray,
         actions: np.ndarray,
         horizon: int,
         generator: np.random.Generator,
-    ) -> Self:
-        """Return of some draws of waves the value whose greedy paths return most: of single draws one in five is bad.
+    ) -> list[Self]:
+        """Return values of some draws of waves, first the one whose greedy paths return most: one in five is bad.
 
         Args:
             problem: See above, as for all.
@@ -82,7 +82,7 @@ class FittedValue:
         trials = states[generator.choice(len(states), min(TRIALS, len(states)), replace=False)]
         nothing = np.zeros(len(trials), np.int64)
         returns = [value._led(trials, horizon, nothing, nothing)[1].mean() for value in values]
-        return values[int(np.argmax(np.nan_to_num(returns, nan=-np.inf)))]
+        return [values[i] for i in np.argsort(-np.nan_to_num(returns, nan=-np.inf))]
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the value, for a checkpoint."""
