@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hamiltonian_rl.comparison_report import MILESTONES, Report, explanation, markdown_table, tables
-from hamiltonian_rl.comparison_statistics import mean_curve
+from hamiltonian_rl.comparison.estimates import mean_curve
+from hamiltonian_rl.comparison.report import MILESTONES, Report, explanation, markdown_table, tables
 from hamiltonian_rl.files import atomic_write, write_text
 from hamiltonian_rl.tracking.pictures import LearningCurve, learning_picture
 from hamiltonian_rl.tracking.run_folder import file_name

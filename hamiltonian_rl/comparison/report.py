@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from hamiltonian_rl.comparing import Comparison
-from hamiltonian_rl.comparison_optimum import MeanOptimum
-from hamiltonian_rl.comparison_statistics import (
+from hamiltonian_rl.comparison.estimates import (
     Estimate,
     MedianTime,
     Time,
     estimate,
     median_time,
 )
+from hamiltonian_rl.comparison.optima import MeanOptimum
+from hamiltonian_rl.comparison.plan import Comparison
 from hamiltonian_rl.envs.making import env_spec
 from hamiltonian_rl.principles.kinematics import times_to_threshold
 

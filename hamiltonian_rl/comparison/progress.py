@@ -10,8 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from hamiltonian_rl.comparing import Job
-from hamiltonian_rl.comparison_worker import Outcome
+from hamiltonian_rl.comparison.plan import Job
+from hamiltonian_rl.comparison.worker import Outcome
 from hamiltonian_rl.console import SECONDS_BETWEEN_LINES
 
 LEAST_SHARE = 0.02  # of a run, before its speed is trusted: the first steps may take longer
