@@ -1,8 +1,8 @@
 """Agents that plan by costates, on the known model and on a learned one, beside Stable-Baselines3's learners.
 
 CartPole-v1: 20 greedy episodes each 50 environment steps (SB3's PPO: each 1,000), on the same start states, in an
-environment of their own; "solved for good" is the first of five evaluations in a row at 475 or more that stay there to
-the end of the run. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100 starts. SB3
+environment of their own; "solved for good" is the first evaluation from which all to the end of the run are at 475 or
+more, five of them at least. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100 starts. SB3
 has rl-zoo3's published settings. Seconds are CPU seconds of training alone, with one thread.
 
     python benchmarks/agents.py                   # all parts, 10 seeds; about two hours on one core
@@ -29,8 +29,9 @@ from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import make_vector_env
 from hamiltonian_rl.envs.optimum import optimum_of
+from hamiltonian_rl.principles.kinematics import times_to_threshold
 
-THRESHOLD, IN_A_ROW = 475.0, 5
+THRESHOLD = 475.0
 STARTS = 10_000  # seed of the start states
 # Every second step is planned on CartPole-v1, which halves the time of its long episodes.
 LEARNED: dict[str, dict[str, Any]] = {
@@ -48,27 +49,22 @@ def learner(name: str, env_id: str, seed: int) -> Any:
     return make_agent(name, env, seed=seed, **settings)
 
 
-def solved_for_good(steps: list[int], means: list[float]) -> int | None:
-    """Return the first step from which all evaluations are good, five of them at least; None where there is none."""
-    good = [mean >= THRESHOLD for mean in means]
-    first = next((i for i in range(len(good)) if all(good[i:])), len(good))
-    return steps[first] if len(good) - first >= IN_A_ROW else None
-
-
 def cartpole(seeds: range, budget: int) -> None:
     """Print how many steps each agent takes until CartPole-v1 is solved for good."""
     rows: dict[str, list[tuple[int | None, float, float]]] = {}
     for name, every, total in (("costate", 50, budget), ("sb3:ppo", 1_000, 60_000)):
         for seed in seeds:
             agent, evaluator = learner(name, "CartPole-v1", seed), Evaluator("CartPole-v1")
-            steps, means, seconds = [], [], 0.0
-            while not steps or steps[-1] < total:
+            evaluations: list[dict[str, float]] = []
+            seconds = 0.0
+            while not evaluations or agent.num_timesteps < total:
                 begin = time.process_time()
-                agent.learn(every, reset_num_timesteps=not steps)
+                agent.learn(every, reset_num_timesteps=not evaluations)
                 seconds += time.process_time() - begin
-                steps.append(agent.num_timesteps)
-                means.append(float(evaluator.returns(agent, episodes=20, seed=STARTS).mean()))
-            solved = solved_for_good(steps, means)
+                mean = float(evaluator.returns(agent, episodes=20, seed=STARTS).mean())
+                evaluations.append({"step": agent.num_timesteps, "seconds": seconds, "mean_reward": mean})
+            solved = times_to_threshold(evaluations, THRESHOLD)["steps_to_solved_for_good"]
+            means = [evaluation["mean_reward"] for evaluation in evaluations]
             rows.setdefault(name, []).append((solved, means[-1], seconds))
             shown = [round(mean) for mean in means[:12]]
             print(f"  {name} seed {seed}: {solved}, end {means[-1]:.1f}, {seconds:.1f} CPU-s, {shown}", flush=True)

@@ -27,7 +27,7 @@ from hamiltonian_rl.principles.kinematics import times_to_threshold
 
 MILESTONES = {
     "threshold": "Time to a return of {threshold:g}",
-    "solved_for_good": "Time to the first of five returns in a row of {threshold:g}: solved for good",
+    "solved_for_good": "Solved for good: time from which on all returns, five or more, are at least {threshold:g}",
 }
 
 
