@@ -84,6 +84,7 @@ class CostateAgent(Agent):
             raise UsageError(
                 f'CostateAgent has no model "{self.settings.model}". {did_you_mean(self.settings.model, MODELS)}'
             )
+        self.learns_from = "environment" if self.settings.model == "learned" else "model"
         self._learner: LearnedPlanner | None = None
         self._env_planned: Any = None
         self._source: ProblemSource | None = None

@@ -2,8 +2,8 @@
 
 CartPole-v1: 20 greedy episodes each 50 environment steps (SB3's PPO: each 1,000), on the same start states, in an
 environment of their own; "solved for good" is the first evaluation from which all to the end of the run are at 475 or
-more, five of them at least. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100 starts. SB3
-has rl-zoo3's published settings. Seconds are CPU seconds of training alone, with one thread.
+more, five of them at least. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100
+starts. SB3 has rl-zoo3's published settings. Seconds are CPU seconds of training alone, with one thread.
 
     python benchmarks/agents.py                   # all parts, 10 seeds; about two hours on one core
     python benchmarks/agents.py --part cartpole   # CartPole-v1, learned

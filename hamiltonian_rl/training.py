@@ -85,7 +85,9 @@ class TrainingRun(Callback):
         self.evaluations: list[dict[str, float]] = []
         self.seconds = 0.0
         if checkpoint is None:
+            begun = time.process_time()
             self.agent = made_agent(config, env)
+            self.seconds = time.process_time() - begun  # some agents plan while they are made
         else:
             where = f"The checkpoint of {folder.path}"
             past = past_of_run(checkpoint, where)

@@ -42,7 +42,9 @@ class AgentSummary:
         final_return: Interquartile mean of the final returns, with its interval; NaN where there is none.
         regret: Likewise of what they lack of the optimum from the same start states.
         cpu_seconds: Median of the finished runs' training.
-        times: Median steps and seconds by name ("steps_to_threshold", ...); empty where there is no threshold.
+        times: Median steps and seconds by name ("steps_to_threshold", ...); empty where there is no threshold. Of a
+            planner seconds alone: its steps are no samples.
+        plans: Whether it is a planner: it asks the model behind the environment and takes no sample of it.
     """
 
     label: str
@@ -52,6 +54,7 @@ class AgentSummary:
     regret: Estimate
     cpu_seconds: float
     times: dict[str, MedianTime]
+    plans: bool = False
 
 
 def summarize(
@@ -60,6 +63,8 @@ def summarize(
     results: Sequence[dict[str, Any]],
     threshold: float | None = None,
     regrets: Sequence[float] = (),
+    *,
+    plans: bool = False,
 ) -> AgentSummary:
     """Summarize one agent's runs.
 
@@ -69,8 +74,10 @@ def summarize(
         results: Of the runs that have begun, however they ended.
         threshold: Return that counts as solved; None for none.
         regrets: Of the runs of which they are known.
+        plans: Whether the agent asks a model instead of the environment.
     """
     finished = [result for result in results if result["status"] == "finished"]
+    times = _median_times(results, threshold) if results and threshold is not None else {}
     seconds = [result["training_cpu_seconds"] for result in finished]
     return AgentSummary(
         label,
@@ -79,7 +86,8 @@ def summarize(
         estimate([result["mean_reward"] for result in finished]),
         estimate(regrets),
         float(np.median(seconds)) if seconds else np.nan,
-        _median_times(results, threshold) if results and threshold is not None else {},
+        {name: time for name, time in times.items() if not (plans and name.startswith("steps"))},
+        plans,
     )
 
 
@@ -127,11 +135,11 @@ def report_on(
     optima = optima or {}
     results, summaries = {}, []
     for label in comparison.labels:
-        jobs = comparison.of_agent(label)
+        jobs, plans = comparison.of_agent(label), label in comparison.planners
         found = {job.name: result for job in jobs if (result := job.result()) is not None}
         regrets = [optima[name].value - found[name]["mean_reward"] for name in found if name in optima]
         results[label] = list(found.values())
-        summaries.append(summarize(label, len(jobs), results[label], threshold, regrets))
+        summaries.append(summarize(label, len(jobs), results[label], threshold, regrets, plans=plans))
     return Report(comparison, threshold, results, optima, tuple(summaries))
 
 
@@ -162,8 +170,8 @@ def _time_row(summary: AgentSummary, milestone: str) -> dict[str, str]:
     steps, seconds = (summary.times.get(f"{unit}_to_{milestone}") for unit in ("steps", "seconds"))
     return {
         "agent": summary.label,
-        "runs that got there": "-" if steps is None else f"{steps.reached} of {steps.runs}",
-        "T_sample (steps)": _time(steps, 0),
+        "runs that got there": "-" if seconds is None else f"{seconds.reached} of {seconds.runs}",
+        "T_sample (steps)": "model" if summary.plans else _time(steps, 0),
         "T_compute (CPU seconds)": _time(seconds, 2),
     }
 
@@ -209,7 +217,14 @@ def explanation(report: Report) -> str:
         "Times are medians over the runs, unfinished ones too; '>' stands before one that the runs which never got "
         "there leave open: the median is above that."
     )
-    sentences = [returns, *([times] if report.threshold is not None else []), *_optimum_sentence(report)]
+    model = (
+        '"model" stands where an agent asks the model behind the environment and takes no sample of it: it has a '
+        "T_compute and no T_sample."
+    )
+    sentences = [returns]
+    if report.threshold is not None:
+        sentences += [times, *([model] if report.comparison.planners else [])]
+    sentences += _optimum_sentence(report)
     return " ".join(sentences)
 
 

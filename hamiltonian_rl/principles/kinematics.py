@@ -15,9 +15,9 @@ LASTING = 5  # evaluations that "for good" takes at least
 def times_to_threshold(evaluations: list[dict[str, float]], threshold: float | None) -> dict[str, Any]:
     """Return steps and CPU seconds to the threshold, and to having solved it for good.
 
-    The first is ``T_sample`` and ``T_compute`` of the first evaluation at or above the threshold. Solved for good is the
-    first evaluation from which all to the end of the run are at or above it, five of them at least. None stands for
-    "never": the run is censored at its length.
+    The first is ``T_sample`` and ``T_compute`` of the first evaluation at or above the threshold. Solved for good is
+    the first evaluation from which all to the end of the run are at or above it, five of them at least. None stands
+    for "never": the run is censored at its length.
 
     Args:
         evaluations: With ``step``, ``seconds`` (of training) and ``mean_reward``, in order.

@@ -55,6 +55,18 @@ def test_what_cannot_be_compared_is_told_before_anything_runs(agents, sentence, 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("env", "agents", "planners"),
+    [
+        ("FrozenLake-v1", "q-learning,sarsa,random", set()),
+        *(("FrozenLake-v1", name, {name}) for name in ("value-iteration", "policy-iteration", "deep-value-iteration")),
+        ("CartPole-v1", "dqn,costate,costate:model=learned,sb3:ppo", {"costate"}),
+    ],
+)
+def test_agents_that_ask_a_model_are_told_from_those_that_take_samples(env, agents, planners, tmp_path):
+    assert plan_comparison(env, parse_agents(agents), 1, tmp_path).planners == planners
+
+
 def test_every_option_is_explained(hrl):
     outcome = hrl("compare", "--help")
     assert outcome.code == 0

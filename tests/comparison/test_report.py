@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hamiltonian_rl.comparison.estimates import MedianTime
+from hamiltonian_rl.comparison.files import csv_text
 from hamiltonian_rl.comparison.plan import Comparison, Job
 from hamiltonian_rl.comparison.progress import TimeLeft
-from hamiltonian_rl.comparison.report import Report, summarize, tables
+from hamiltonian_rl.comparison.report import Report, explanation, summarize, tables
 from hamiltonian_rl.run_config import RunConfig
+from hamiltonian_rl.tracking.pictures import LearningCurve, learning_picture
 
 
 def result(returns: list[float], *, status: str = "finished", end: float | None = None) -> dict[str, object]:
@@ -39,6 +43,34 @@ def test_a_summary_counts_censored_and_failed_runs_and_drops_none():
     assert found.times["seconds_to_threshold"] == MedianTime(1.0, False, 2, 3)
     assert found.times["steps_to_solved_for_good"] == MedianTime(3000, True, 1, 3)
     assert found.times["seconds_to_solved_for_good"] == MedianTime(1.5, True, 1, 3)
+
+
+def test_an_agent_that_asks_a_model_has_a_time_of_computing_and_takes_no_samples():
+    runs = [result([9] * 5), result([1] + [9] * 5), result([1] * 5)]
+    found = summarize("value-iteration", 3, runs, threshold=9.0, plans=True)
+    assert found.times == {
+        "seconds_to_threshold": MedianTime(1.0, False, 2, 3),
+        "seconds_to_solved_for_good": MedianTime(1.0, False, 2, 3),
+    }
+    planners = frozenset({"value-iteration"})
+    report = Report(Comparison("CliffWalking-v1", (*planners,), Path(), (), planners), 9.0, {}, {}, (found,))
+    for title, (row,) in list(tables(report).items())[1:]:
+        assert title.endswith("9")
+        assert (row["runs that got there"], row["T_sample (steps)"]) == ("2 of 3", "model")
+        assert row["T_compute (CPU seconds)"] == "1.00"
+    assert '"model" stands where' in explanation(report)
+    (kept,) = csv.DictReader(io.StringIO(csv_text(report)))
+    assert (kept["learns_from"], kept["steps_to_threshold"], kept["seconds_to_threshold"]) == ("model", "", "1.0")
+
+
+def test_the_picture_shows_the_return_of_an_agent_without_samples_as_a_level_over_all_steps():
+    steps, returns = np.array([10.0, 20.0]), np.array([3.0, 5.0])
+    curves = {name: LearningCurve(steps, steps / 8, returns, returns, returns, name == "dqn") for name in ("dqn", "vi")}
+    left, right = learning_picture(curves, {}, "").axes
+    (curve, level), both = left.lines, right.lines
+    assert (curve.get_label(), curve.get_xdata().tolist()) == ("dqn", [10.0, 20.0])
+    assert (level.get_label(), list(level.get_ydata())) == ("vi (model)", [5.0, 5.0])
+    assert [line.get_ydata().tolist() for line in both] == [[3.0, 5.0]] * 2
 
 
 def test_without_runs_or_without_a_threshold_there_is_nothing_to_say():
