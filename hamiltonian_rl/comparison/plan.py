@@ -57,16 +57,19 @@ def parse_agents(text: str) -> list[AgentChoice]:
         [('sb3:ppo', {}), ('dqn', {'gamma': 0.9, 'hidden': [64, 64]})]
     """
     labels = [part.strip() for part in re.split(r",(?![^\[]*\])", text)]  # commas in brackets belong to a setting
-    if "" in labels:
-        raise UsageError(f'--agents is "{text}"; expected names with commas between, for instance dqn,sb3:ppo.')
     for label in labels:
         if labels.count(label) > 1:
             raise UsageError(f"--agents names {label} twice; settings tell two of a kind apart: {label}:gamma=0.9.")
     choices = []
     for label in labels:
         parts = label.split(":")
-        name = ":".join(itertools.takewhile(lambda part: "=" not in part, parts))
-        assignments = parts[name.count(":") + 1 if name else 0 :]
+        names = list(itertools.takewhile(lambda part: "=" not in part, parts))
+        name, assignments = ":".join(names), parts[len(names) :]
+        if not re.fullmatch(r"[\w:.-]*\w", name):
+            raise UsageError(
+                f'--agents has "{label}"; expected names with commas between and settings behind colons, for instance '
+                "dqn,sb3:ppo,dqn:gamma=0.9."
+            )
         choices.append(AgentChoice(label, name, dict(map(parse_assignment, assignments))))
     return choices
 

@@ -98,7 +98,7 @@ class ComparisonProgress:
         now = time.monotonic()
         if self._bars.disable and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            self.console.print(f"{self._note()}; {job.name}: {where}")
+            self.console.print(f"{self._note()}; {job.name}: {where}", soft_wrap=True, markup=False)
 
     def ended(self, outcome: Outcome) -> None:
         """Say how a run ended, and take its bar away."""
@@ -114,7 +114,8 @@ class ComparisonProgress:
 
     def stopping(self) -> None:
         """Say what Ctrl-C does."""
-        self.console.print("Stopping: every run saves a checkpoint. Once more to stop at once, without saving.")
+        sentence = "Stopping: every run saves a checkpoint. Once more to stop at once, without saving."
+        self.console.print(sentence, soft_wrap=True)
 
     def _note(self) -> str:
         seconds = self._left.seconds()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hamiltonian_rl.agents.evaluation import STEPS_WITHOUT_LIMIT
 from hamiltonian_rl.comparison.estimates import (
     Estimate,
     MedianTime,
@@ -180,14 +181,20 @@ def _number(value: float, digits: int | None = None) -> str:
     """Return a number as people read it: of small ones more digits, of none a dash."""
     if np.isnan(value):
         return "-"
-    if digits is None:
-        digits = 2 if abs(value) >= 10 or value == 0 else 4
+    digits = _digits(value) if digits is None else digits
     return f"{round(value, digits) + 0.0:,.{digits}f}"  # no "-0.0000"
 
 
+def _digits(value: float) -> int:
+    return 2 if abs(value) >= 10 or value == 0 else 4
+
+
 def _estimate(found: Estimate) -> str:
-    interval = "" if np.isnan(found.lower) else f" ({_number(found.lower)} to {_number(found.upper)})"
-    return _number(found.mean) + interval
+    if np.isnan(found.lower):
+        return _number(found.mean)
+    digits = _digits(max(map(abs, (found.mean, found.lower, found.upper))))
+    mean, lower, upper = (_number(value, digits) for value in (found.mean, found.lower, found.upper))
+    return f"{mean} ({lower} to {upper})"
 
 
 def _time(time: MedianTime | None, digits: int) -> str:
@@ -222,10 +229,24 @@ def explanation(report: Report) -> str:
         "T_compute and no T_sample."
     )
     sentences = [returns]
-    if report.threshold is not None:
+    if report.threshold is None:
+        sentences.append("There are no times to a return: the environment has no threshold; --threshold R gives one.")
+    else:
         sentences += [times, *([model] if report.comparison.planners else [])]
-    sentences += _optimum_sentence(report)
+    sentences += [*_cut_sentence(report), *_optimum_sentence(report)]
     return " ".join(sentences)
+
+
+def _cut_sentence(report: Report) -> list[str]:
+    """Say whose last greedy episodes had no end of their own; nothing where all had one."""
+    cut = {label: sum(result.get("episodes_cut", 0) for result in results) for label, results in report.results.items()}
+    shares = ", ".join(f"{count:,} of {label}" for label, count in cut.items() if count)
+    if not shares:
+        return []
+    return [
+        f"Greedy episodes that found no end were cut off after {STEPS_WITHOUT_LIMIT:,} steps, for the environment has "
+        f"no limit: {shares}. Their returns say no more than that."
+    ]
 
 
 def _optimum_sentence(report: Report) -> list[str]:

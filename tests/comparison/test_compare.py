@@ -33,7 +33,18 @@ def test_agents_are_named_with_settings_behind_them():
     assert (listed.name, listed.settings) == ("dqn", {"hidden": [32, 16], "gamma": 0.5})
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("dqn,,random", "names with commas"), ("dqn,dqn", "names dqn twice")])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("dqn,,random", 'has ""; expected names with commas'),
+        ("", 'has ""; expected names with commas'),
+        ("dqn,gamma=0.9", 'has "gamma=0.9"; expected names'),
+        (":gamma=0.9", 'has ":gamma=0.9"; expected names'),
+        ("dqn;random", 'has "dqn;random"; expected names'),
+        ("dqn random", 'has "dqn random"; expected names'),
+        ("dqn,dqn", "names dqn twice"),
+    ],
+)
 def test_agents_that_cannot_be_told_apart_are_refused(text, sentence):
     with pytest.raises(UsageError, match=sentence):
         parse_agents(text)

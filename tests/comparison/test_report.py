@@ -85,6 +85,23 @@ def test_a_regret_of_rounding_is_nothing():
     assert tables(report)["Final returns"][0]["regret (95 % interval)"] == "0.0000"
 
 
+def test_a_mean_and_its_interval_have_the_same_digits():
+    found = summarize("sarsa", 2, [result([-15.0]), result([-10_000.0])], regrets=[2.0, 9987.0])
+    report = Report(Comparison("CliffWalking-v1", ("sarsa",), Path(), ()), None, {}, {}, (found,))
+    assert tables(report)["Final returns"][0]["regret (95 % interval)"] == "4,994.50 (2.00 to 9,987.00)"
+
+
+def test_what_a_table_lacks_is_explained():
+    comparison = Comparison("CliffWalking-v1", ("sarsa", "random"), Path(), ())
+    cut = [result([-10_000.0]) | {"episodes_cut": 100}, result([-15.0]) | {"episodes_cut": 0}, result([], end=0.0)]
+    report = Report(comparison, None, {"sarsa": cut, "random": cut[1:]}, {}, ())
+    assert "no times to a return: the environment has no threshold; --threshold R gives one" in explanation(report)
+    assert "cut off after 10,000 steps, for the environment has no limit: 100 of sarsa." in explanation(report)
+    none = Report(comparison, 475.0, {"random": cut[1:]}, {}, ())
+    assert "cut off" not in explanation(none)
+    assert "no times" not in explanation(none)
+
+
 def test_the_time_left_is_what_the_runs_took_so_far():
     def job(label: str, seed: int) -> Job:
         return Job(label, RunConfig(agent="random", steps=100, seed=seed), Path())
