@@ -82,7 +82,12 @@ def _run_and_report(comparison: Comparison, jobs: int, threshold: float | None, 
 
     left = [job for job in comparison.jobs if not job.is_finished()]
     kept = len(comparison.jobs) - len(left)
-    say(f"{len(left)} runs, in {comparison.folder}" + (f"; {kept} were done before" if kept else ""))
+    begun = sum(job.run_folder() is not None for job in left)
+    say(
+        f"{len(left)} runs, in {comparison.folder}"
+        + (f"; {kept} were done before" if kept else "")
+        + (f"; {begun} of the {len(left)} were begun before" if begun else "")
+    )
     with ComparisonProgress(left, jobs) as progress:
         outcomes = execute_jobs(left, jobs, progress)
     stopped = any(outcome.status == "stopped" for outcome in outcomes)

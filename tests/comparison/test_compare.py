@@ -306,7 +306,10 @@ def test_a_comparison_killed_and_stopped_goes_on_to_the_result_of_one_that_was_n
     assert "1 of 1 runs are not done. The same command goes on with them." in printed
     assert json.loads((folder / "result.json").read_text())["status"] == "stopped"
 
-    subprocess.run(call(*arguments, "--run-dir", tmp_path / "runs"), check=True)
+    again = subprocess.run(
+        call(*arguments, "--run-dir", tmp_path / "runs"), check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert "1 of the 1 were begun before" in again.stdout
     found = json.loads((folder / "result.json").read_text())
     assert found["parameters_sha256"] == expected["parameters_sha256"]
     assert found["mean_reward"] == expected["mean_reward"]
