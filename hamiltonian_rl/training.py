@@ -87,7 +87,8 @@ class TrainingRun(Callback):
         if checkpoint is None:
             begun = time.process_time()
             self.agent = made_agent(config, env)
-            self.seconds = time.process_time() - begun  # some agents plan while they are made
+            if self.agent.learns_from == "model":  # tables' planners plan while they are made; others only load code
+                self.seconds = time.process_time() - begun
         else:
             where = f"The checkpoint of {folder.path}"
             past = past_of_run(checkpoint, where)
