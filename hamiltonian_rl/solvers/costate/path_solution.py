@@ -90,7 +90,7 @@ class PathSolution:
     iterations: np.ndarray
     backend: str
     start: np.ndarray
-    from_all_starts: list[PathSolution] = field(default_factory=list)
+    from_all_starts: Sequence[PathSolution] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """Return how many paths there are of what problem, how they ended, and their values: not the arrays."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from operator import attrgetter
-from typing import Any
+from threading import Lock
+from typing import Any, cast
 
 import numpy as np
 
 from hamiltonian_rl.solvers.costate.path_solution import ARRAYS, PATH_ARRAYS, PathSolution
 from hamiltonian_rl.tracing.vector_code import LANES
 from hamiltonian_rl.trajectory import Trajectory
-
-SHARES, FEWEST = 4, 8 * LANES  # a thread has so many, of no fewer states: what one's slow paths take the next makes up
 
 
 def in_threads(solve: Callable[[slice], PathSolution], count: int, threads: int) -> PathSolution:
@@ -28,41 +26,67 @@ def in_threads(solve: Callable[[slice], PathSolution], count: int, threads: int)
     threads = min(threads, -(-count // LANES))
     if threads == 1:
         return solve(slice(None))
-    number = max(threads, min(SHARES * threads, count // FEWEST))
-    shares = [slice(first, None, number) for first in range(number)]  # not blocks: neighbours are alike, all hard
+    shares = [slice(first, None, threads) for first in range(threads)]  # not blocks: neighbours are alike, all hard
+    whole: list[PathSolution] = []
+    lock = Lock()
+
+    def solve_share(share: slice) -> PathSolution:
+        part = solve(share)
+        with lock:
+            if not whole:
+                whole.append(_empty(part, count))
+        _fill(whole[0], share, part)
+        return part
+
     with ThreadPoolExecutor(threads) as pool:
-        return _joined(list(pool.map(solve, shares)), shares, pool)
+        parts = list(pool.map(solve_share, shares))
+    return replace(whole[0], from_all_starts=_JoinedRuns(parts, shares))
 
 
-def _joined(parts: Sequence[PathSolution], shares: Sequence[slice], pool: ThreadPoolExecutor) -> PathSolution:
-    """Return the solutions for some states each as one, the arrays put together by the threads of a pool."""
-    runs = max(len(part.from_all_starts) for part in parts)
-    # Mirrored starts are tried as long as one share's paths need them: the others' places hold the path before.
-    by_run = [[part.from_all_starts[min(i, len(part.from_all_starts) - 1)] for part in parts] for i in range(runs)]
-    groups, names = [parts, *by_run], [*ARRAYS, *(f"trajectory.{name}" for name in PATH_ARRAYS)]
+class _JoinedRuns(Sequence[PathSolution]):
+    """The paths of every start, put together when they are asked for: most callers want the best ones alone.
 
-    def whole(group: Sequence[PathSolution], name: str) -> np.ndarray:
-        pieces = [attrgetter(name)(part) for part in group]
-        array = np.empty((sum(map(len, pieces)), *pieces[0].shape[1:]), pieces[0].dtype)
-        for share, piece in zip(shares, pieces, strict=True):
-            array[share] = piece
-        return array
+    Mirrored starts are tried as long as one share's paths need them: the others' places hold the path before.
+    """
 
-    asked = [(group, name) for group in groups for name in names]
-    arrays = iter(pool.map(whole, *zip(*asked, strict=True)))
-    best, *each = (_with_arrays(group, shares, {name: next(arrays) for name in names}) for group in groups)
-    return replace(best, from_all_starts=each)
+    def __init__(self, parts: Sequence[PathSolution], shares: Sequence[slice]) -> None:
+        self._runs, self._shares = [part.from_all_starts for part in parts], shares
+        self._joined: dict[int, PathSolution] = {}
+
+    def __len__(self) -> int:
+        return max(map(len, self._runs))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        if place not in self._joined:
+            parts = [runs[min(place, len(runs) - 1)] for runs in self._runs]
+            self._joined[place] = _empty(parts[0], sum(len(part.status) for part in parts))
+            for share, part in zip(self._shares, parts, strict=True):
+                _fill(self._joined[place], share, part)
+        return self._joined[place]
 
 
-def _with_arrays(group: Sequence[PathSolution], shares: Sequence[slice], arrays: dict[str, Any]) -> PathSolution:
-    """Return one solution of the joined arrays of several."""
-    status = list(group[0].status[:1]) * len(arrays["residual"])
-    for share, part in zip(shares, group, strict=True):
-        status[share] = part.status
+def _empty(part: PathSolution, count: int) -> PathSolution:
+    """Return a solution for so many states, to be filled: its arrays are like those of a part."""
+
+    def empty(array: np.ndarray) -> Any:
+        return np.empty((count, *array.shape[1:]), array.dtype)
+
     return replace(
-        group[0],
-        trajectory=Trajectory(**{name: arrays.pop(f"trajectory.{name}") for name in PATH_ARRAYS}),
-        status=status,
+        part,
+        trajectory=Trajectory(**{name: empty(getattr(part.trajectory, name)) for name in PATH_ARRAYS}),
+        status=list(part.status[:1]) * count,
         from_all_starts=[],
-        **arrays,
+        **{name: empty(getattr(part, name)) for name in ARRAYS},
     )
+
+
+def _fill(whole: PathSolution, share: slice, part: PathSolution) -> None:
+    """Write a part into its places."""
+    cast(list[Any], whole.status)[share] = part.status
+    for name in PATH_ARRAYS:
+        getattr(whole.trajectory, name)[share] = getattr(part.trajectory, name)
+    for name in ARRAYS:
+        getattr(whole, name)[share] = getattr(part, name)
