@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import gymnasium as gym
 import numpy as np
@@ -41,6 +41,8 @@ class Agent(ABC):
     Settings: ClassVar[type]
     # Whether the agent learns from vector environments of Gymnasium's own making, the fastest kind.
     native_vector_envs: ClassVar[bool] = True
+    # Whether it learns from steps of the environment, or from the model behind it, which it asks instead.
+    learns_from: Literal["environment", "model"] = "environment"
     tensorboard_log: Path | None = None
     # Whether a loaded agent goes on in the episode that it was saved in, or had to start another.
     resumed_exactly = True

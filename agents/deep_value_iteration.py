@@ -72,6 +72,7 @@ class DeepValueIteration(Agent):
     """
 
     name = "deep-value-iteration"
+    learns_from = "model"
     Settings = DeepValueIterationSettings
     settings: DeepValueIterationSettings
 

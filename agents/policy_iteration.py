@@ -32,6 +32,7 @@ class PolicyIteration(Agent):
     """
 
     name = "policy-iteration"
+    learns_from = "model"
     Settings = PlanSettings
     settings: PlanSettings
 

@@ -32,6 +32,7 @@ class ValueIteration(Agent):
     """
 
     name = "value-iteration"
+    learns_from = "model"
     Settings = PlanSettings
     settings: PlanSettings
 

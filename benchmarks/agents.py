@@ -1,11 +1,11 @@
 """Agents that plan by costates, on the known model and on a learned one, beside Stable-Baselines3's learners.
 
 CartPole-v1: 20 greedy episodes each 50 environment steps (SB3's PPO: each 1,000), on the same start states, in an
-environment of their own; "solved for good" is the first of five evaluations in a row at 475 or more that stay there to
-the end of the run. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100 starts. SB3
-has rl-zoo3's published settings. Seconds are CPU seconds of training alone, with one thread.
+environment of their own; "solved for good" is the first evaluation from which all to the end of the run are at 475 or
+more, five of them at least. Pendulum-v1: the regret against the computed optimum (`optimum_of`) over the same 100
+starts. SB3 has rl-zoo3's published settings. Seconds are CPU seconds of training alone, with one thread.
 
-    python benchmarks/agents.py                   # all parts, 10 seeds; about two hours on one core
+    python benchmarks/agents.py                   # all parts, 10 seeds; about an hour on two cores
     python benchmarks/agents.py --part cartpole   # CartPole-v1, learned
     python benchmarks/agents.py --part pendulum   # Pendulum-v1, learned
     python benchmarks/agents.py --part known      # both with the known model
@@ -16,21 +16,28 @@ Nothing here is asserted: it prints one table a part.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import statistics
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gymnasium as gym
 import numpy as np
-import threadpoolctl
 
 from hamiltonian_rl.agents import make_agent
+from hamiltonian_rl.agents.callbacks import Callback
 from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import make_vector_env
 from hamiltonian_rl.envs.optimum import optimum_of
+from hamiltonian_rl.principles.kinematics import times_to_threshold
 
-THRESHOLD, IN_A_ROW = 475.0, 5
+THRESHOLD = 475.0
 STARTS = 10_000  # seed of the start states
 # Every second step is planned on CartPole-v1, which halves the time of its long episodes.
 LEARNED: dict[str, dict[str, Any]] = {
@@ -39,48 +46,71 @@ LEARNED: dict[str, dict[str, Any]] = {
 }
 
 
-def learner(name: str, env_id: str, seed: int) -> Any:
-    """Make an agent with its tuned settings, its budget and number of environments apart."""
+def learner(name: str, env_id: str, seed: int) -> tuple[Any, int]:
+    """Make an agent with its tuned settings, and return the steps that these are meant for, or 0."""
     settings = dict(LEARNED[env_id]) if name == "costate" else tuned_settings(name, env_id)
     copies = settings.pop("n_envs", 1)
-    settings.pop("steps", None)
+    budget = settings.pop("steps", 0)
     env = gym.make(env_id) if copies == 1 else make_vector_env(env_id, copies, native=False)
-    return make_agent(name, env, seed=seed, **settings)
+    return make_agent(name, env, seed=seed, **settings), budget
 
 
-def solved_for_good(steps: list[int], means: list[float]) -> int | None:
-    """Return the first step from which all evaluations are good, five of them at least; None where there is none."""
-    good = [mean >= THRESHOLD for mean in means]
-    first = next((i for i in range(len(good)) if all(good[i:])), len(good))
-    return steps[first] if len(good) - first >= IN_A_ROW else None
+class Evaluations(Callback):
+    """Greedy returns from the same start states after some numbers of steps, and the CPU seconds of training so far."""
+
+    def __init__(self, evaluator: Evaluator, episodes: int, at: Sequence[int]) -> None:
+        self._evaluator, self._episodes, self._at = evaluator, episodes, list(at)
+        self.steps: list[int] = []
+        self.returns: list[np.ndarray] = []
+        self.seconds: list[float] = []
+        self._begin = time.process_time()
+
+    def on_step(self) -> bool:
+        """Evaluate where it is time."""
+        if self._at and self.agent.num_timesteps >= self._at[0]:
+            self._at.pop(0)
+            begin = time.process_time()
+            self.steps.append(self.agent.num_timesteps)
+            self.seconds.append(begin - self._begin)
+            self.returns.append(self._evaluator.returns(self.agent, episodes=self._episodes, seed=STARTS))
+            self._begin += time.process_time() - begin
+        return bool(self._at)
 
 
-def cartpole(seeds: range, budget: int) -> None:
+def trained(name: str, env_id: str, seed: int, episodes: int, at: Sequence[int]) -> Evaluations:
+    """Train an agent, and stop it after the last evaluation: rates of SB3's agents fall with the steps asked for."""
+    agent, budget = learner(name, env_id, seed)
+    found = Evaluations(Evaluator(env_id), episodes, at)
+    agent.learn(max(at[-1], budget), callback=found)
+    return found
+
+
+def cartpole_run(name: str, seed: int, every: int, total: int) -> dict[str, Any]:
+    """Train on CartPole-v1, and return when it was solved for good, how it ended, and the CPU seconds."""
+    found = trained(name, "CartPole-v1", seed, 20, range(every, total + 1, every))
+    means = [float(returns.mean()) for returns in found.returns]
+    columns = zip(found.steps, found.seconds, means, strict=True)
+    evaluations = [{"step": step, "seconds": seconds, "mean_reward": mean} for step, seconds, mean in columns]
+    solved = times_to_threshold(evaluations, THRESHOLD)["steps_to_solved_for_good"]
+    shown = [round(mean) for mean in means[:12]]
+    print(f"  {name} seed {seed}: {solved}, end {means[-1]:.1f}, {found.seconds[-1]:.1f} CPU-s, {shown}", flush=True)
+    return {"solved": float("inf") if solved is None else solved, "end": means[-1], "seconds": found.seconds[-1]}
+
+
+def cartpole(seeds: range, budget: int, pool: ProcessPoolExecutor) -> None:
     """Print how many steps each agent takes until CartPole-v1 is solved for good."""
-    rows: dict[str, list[tuple[int | None, float, float]]] = {}
-    for name, every, total in (("costate", 50, budget), ("sb3:ppo", 1_000, 60_000)):
-        for seed in seeds:
-            agent, evaluator = learner(name, "CartPole-v1", seed), Evaluator("CartPole-v1")
-            steps, means, seconds = [], [], 0.0
-            while not steps or steps[-1] < total:
-                begin = time.process_time()
-                agent.learn(every, reset_num_timesteps=not steps)
-                seconds += time.process_time() - begin
-                steps.append(agent.num_timesteps)
-                means.append(float(evaluator.returns(agent, episodes=20, seed=STARTS).mean()))
-            solved = solved_for_good(steps, means)
-            rows.setdefault(name, []).append((solved, means[-1], seconds))
-            shown = [round(mean) for mean in means[:12]]
-            print(f"  {name} seed {seed}: {solved}, end {means[-1]:.1f}, {seconds:.1f} CPU-s, {shown}", flush=True)
+    plans = {"costate": (50, budget), "sb3:ppo": (1_000, 30_000)}
+    runs = {name: [pool.submit(cartpole_run, name, seed, *plan) for seed in seeds] for name, plan in plans.items()}
+    found = {name: [run.result() for run in some] for name, some in runs.items()}
     print("\n| CartPole-v1 | solved for good: median steps (min-max) | never | worst end | CPU-s (median) |")
     print("| --- | --- | --- | --- | --- |")
-    for name, found in rows.items():
-        solved_at = sorted(float("inf") if solved is None else solved for solved, _, _ in found)
-        never = solved_at.count(float("inf"))
+    for name, rows in found.items():
+        solved = sorted(row["solved"] for row in rows)
         print(
-            f"| {name} | {statistics.median(solved_at):,.0f} ({solved_at[0]:,.0f}-{solved_at[-1]:,.0f}) | "
-            f"{never} of {len(found)} | {min(end for _, end, _ in found):.1f} | "
-            f"{statistics.median(seconds for _, _, seconds in found):.1f} |"
+            f"| {name} | {statistics.median(solved):,.0f} ({solved[0]:,.0f}-{solved[-1]:,.0f}) | "
+            f"{solved.count(float('inf'))} of {len(rows)} | {min(row['end'] for row in rows):.1f} | "
+            f"{statistics.median(row['seconds'] for row in rows):.1f} |",
+            flush=True,
         )
 
 
@@ -91,30 +121,32 @@ def optimum(episodes: int) -> np.ndarray:
     return np.asarray(optimum_of("Pendulum-v1").returns(starts).value)
 
 
-def pendulum(seeds: range, episodes: int, budgets: dict[str, list[int]]) -> None:
+def pendulum_run(name: str, seed: int, at: list[int], best: np.ndarray) -> list[float]:
+    """Train on Pendulum-v1, and return the mean regret after some numbers of steps, as a share of the optimum."""
+    found = trained(name, "Pendulum-v1", seed, len(best), at)
+    shares = [float((best - returns).mean() / abs(best.mean())) for returns in found.returns]
+    for steps, share, seconds in zip(at, shares, found.seconds, strict=True):
+        print(f"  {name} seed {seed}, {steps:,} steps: regret {share:.2%}, {seconds:.1f} CPU-s", flush=True)
+    return shares
+
+
+def pendulum(seeds: range, episodes: int, pool: ProcessPoolExecutor) -> None:
     """Print the mean regret on Pendulum-v1 after some numbers of steps."""
     best = optimum(episodes)
     print(f"  mean optimal return of {episodes} starts: {best.mean():.2f}", flush=True)
-    found: dict[tuple[str, int], list[float]] = {}
-    for name, at in budgets.items():
-        for seed in seeds:
-            agent, evaluator, seconds = learner(name, "Pendulum-v1", seed), Evaluator("Pendulum-v1"), 0.0
-            for steps in at:
-                begin = time.process_time()
-                agent.learn(steps - agent.num_timesteps, reset_num_timesteps=steps == at[0])
-                seconds += time.process_time() - begin
-                returns = evaluator.returns(agent, episodes=episodes, seed=STARTS)
-                share = float((best - returns).mean() / abs(best.mean()))
-                found.setdefault((name, steps), []).append(share)
-                print(f"  {name} seed {seed}, {steps:,} steps: regret {share:.2%}, {seconds:.1f} CPU-s", flush=True)
-    print(f"\n| Pendulum-v1, {episodes} starts | steps | mean regret / |optimum|: median (min-max) | within 5 % |")
+    budgets = {"costate": [2_000], "sb3:sac": [2_000, 5_000, 10_000]}
+    runs = {name: [pool.submit(pendulum_run, name, seed, at, best) for seed in seeds] for name, at in budgets.items()}
+    found = {name: [run.result() for run in some] for name, some in runs.items()}
+    print(f"\n| Pendulum-v1, {episodes} starts | steps | mean regret / optimum: median (min-max) | within 5 % |")
     print("| --- | --- | --- | --- |")
-    for (name, steps), shares in found.items():
-        within = sum(share <= 0.05 for share in shares)
-        print(
-            f"| {name} | {steps:,} | {statistics.median(shares):.2%} ({min(shares):.2%} to {max(shares):.2%}) | "
-            f"{within} of {len(shares)} |"
-        )
+    for name, rows in found.items():
+        for steps, shares in zip(budgets[name], zip(*rows, strict=True), strict=True):
+            within = sum(share <= 0.05 for share in shares)
+            print(
+                f"| {name} | {steps:,} | {statistics.median(shares):.2%} ({min(shares):.2%} to {max(shares):.2%}) | "
+                f"{within} of {len(shares)} |",
+                flush=True,
+            )
 
 
 def known(episodes: int) -> None:
@@ -138,15 +170,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("cartpole", "pendulum", "known"), help="only this part")
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to N-1 (default: 10)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side (default: 2)")
     parser.add_argument("--steps", type=int, default=1_000, help="of the learned model on CartPole-v1")
     parser.add_argument("--episodes", type=int, default=100, help="starts on Pendulum-v1")
     arguments = parser.parse_args()
-    seeds = range(arguments.seeds)
-    with threadpoolctl.threadpool_limits(1):
+    seeds, context = range(arguments.seeds), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
         if arguments.part in (None, "cartpole"):
-            cartpole(seeds, arguments.steps)
+            cartpole(seeds, arguments.steps, pool)
         if arguments.part in (None, "pendulum"):
-            pendulum(seeds, arguments.episodes, {"costate": [1_000, 2_000], "sb3:sac": [2_000, 5_000, 10_000, 20_000]})
+            pendulum(seeds, arguments.episodes, pool)
         if arguments.part in (None, "known"):
             known(arguments.episodes)
 

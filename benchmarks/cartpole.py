@@ -2,8 +2,9 @@
 
 Every method runs with its tuned settings (SB3 with rl-zoo3's published ones) through the same trainer:
 20 greedy episodes each 1,000 environment steps, on the same start states, in an environment of their own.
-"Solved for good" is the first of five evaluations in a row at 475 or more. Seconds are CPU seconds of
-training alone, with one thread; they do not travel between machines, the ratios do.
+"Solved for good" is the first evaluation from which all to the end of the run are at 475 or more, five of
+them at least. Seconds are CPU seconds of training alone, with one thread; they do not travel between machines, the
+ratios do.
 
     python benchmarks/cartpole.py                 # all parts, 10 seeds; about half an hour on two cores
     python benchmarks/cartpole.py --part speed    # steps per second with 64 environments

@@ -327,7 +327,7 @@ def _summary(run: TrainingRun, result: dict[str, Any]) -> dict[str, str]:
         **_regret(result),
         **({"Cut off": f"{cut} of them after 10,000 steps: there is no time limit"} if cut else {}),
         f"Threshold {'' if threshold is None else f'{threshold:g} '}reached": reached("threshold"),
-        "Solved for good (5 evaluations in a row)": reached("solved_for_good"),
+        "Solved for good (to the end of the run)": reached("solved_for_good"),
         "Training": f"{result['steps']:,} steps, {result['training_cpu_seconds']:.1f} CPU seconds",
     }
 

@@ -11,8 +11,8 @@ from hamiltonian_rl.console import RUNS, EnvSettings, print_rows, say, work_show
 from hamiltonian_rl.errors import HamiltonianRLError
 
 if TYPE_CHECKING:
-    from hamiltonian_rl.comparing import Comparison
-    from hamiltonian_rl.comparison_optimum import MeanOptimum
+    from hamiltonian_rl.comparison.optima import MeanOptimum
+    from hamiltonian_rl.comparison.plan import Comparison
 
 
 def compare(
@@ -56,7 +56,7 @@ def compare(
     adds them.
     """
     from hamiltonian_rl.agents.settings import parse_assignment
-    from hamiltonian_rl.comparing import parse_agents, plan_comparison
+    from hamiltonian_rl.comparison.plan import parse_agents, plan_comparison
     from hamiltonian_rl.files import only_one
 
     comparison = plan_comparison(
@@ -75,14 +75,19 @@ def compare(
 
 def _run_and_report(comparison: Comparison, jobs: int, threshold: float | None, optimum: bool) -> None:
     """Execute what is left of a comparison, then print and keep what came out."""
-    from hamiltonian_rl.comparison_files import write_report
-    from hamiltonian_rl.comparison_progress import ComparisonProgress
-    from hamiltonian_rl.comparison_report import explanation, report_on, tables
-    from hamiltonian_rl.comparison_runs import execute_jobs
+    from hamiltonian_rl.comparison.files import write_report
+    from hamiltonian_rl.comparison.progress import ComparisonProgress
+    from hamiltonian_rl.comparison.report import explanation, report_on, tables
+    from hamiltonian_rl.comparison.runs import execute_jobs
 
     left = [job for job in comparison.jobs if not job.is_finished()]
     kept = len(comparison.jobs) - len(left)
-    say(f"{len(left)} runs, in {comparison.folder}" + (f"; {kept} were done before" if kept else ""))
+    begun = sum(job.run_folder() is not None for job in left)
+    say(
+        f"{len(left)} runs, in {comparison.folder}"
+        + (f"; {kept} were done before" if kept else "")
+        + (f"; {begun} of the {len(left)} were begun before" if begun else "")
+    )
     with ComparisonProgress(left, jobs) as progress:
         outcomes = execute_jobs(left, jobs, progress)
     stopped = any(outcome.status == "stopped" for outcome in outcomes)
@@ -106,7 +111,7 @@ def _run_and_report(comparison: Comparison, jobs: int, threshold: float | None, 
 
 def _optima(comparison: Comparison) -> dict[str, MeanOptimum]:
     """Return the optima of the finished runs; none, with the reason said, where none can be computed."""
-    from hamiltonian_rl.comparison_optimum import optima_of
+    from hamiltonian_rl.comparison.optima import optima_of
 
     try:
         with work_shown() as show:

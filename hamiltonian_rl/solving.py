@@ -25,8 +25,8 @@ ARROWS = {(-1, 0): "↑", (1, 0): "↓", (0, -1): "←", (0, 1): "→"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Optimum:
-    """The optimum of one environment, and what there is to say and to draw of it.
+class SolvedEnv:
+    """An environment solved on its table: its optimum, and what there is to say and to draw of it.
 
     Attributes:
         env_id: The environment.
@@ -112,7 +112,7 @@ def solve_env(
     discount: float = 1.0,
     tol: float = 1e-8,
     progress: Callable[[int, float], None] | None = None,
-) -> Optimum:
+) -> SolvedEnv:
     """Compute the optimum of an environment that has a table of its transitions.
 
     Args:
@@ -140,7 +140,7 @@ def solve_env(
     solution = solve(mdp, method=method, tol=tol, progress=progress)
     seconds = time.perf_counter() - started
     named = choose_method(mdp)[0] if method == "auto" else method
-    return Optimum(env_id, env_settings or {}, mdp, named, solution, tol, seconds, threshold, limit, shape, letters)
+    return SolvedEnv(env_id, env_settings or {}, mdp, named, solution, tol, seconds, threshold, limit, shape, letters)
 
 
 def _model(env: Any, method: str, discount: float, horizon: str | int | None) -> MDP:
@@ -153,7 +153,7 @@ def _model(env: Any, method: str, discount: float, horizon: str | int | None) ->
     return mdp if mdp.horizon is not None else restarted(mdp)
 
 
-def optimum_rows(optimum: Optimum) -> dict[str, str]:
+def optimum_rows(optimum: SolvedEnv) -> dict[str, str]:
     """Return what there is to say of an optimum, as the rows of a table."""
     solution, mdp = optimum.solution, optimum.mdp
     lower, value, upper = optimum.start_bounds
@@ -210,7 +210,7 @@ def _counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def threshold_sentence(optimum: Optimum) -> str:
+def threshold_sentence(optimum: SolvedEnv) -> str:
     """Say whether an agent can reach the environment's registered threshold at all."""
     lower, value, upper = optimum.start_bounds
     threshold = optimum.threshold
@@ -249,7 +249,7 @@ def optimum_folder(env_id: str, root: Path) -> Iterator[RunFolder]:
         raise
 
 
-def keep_optimum(optimum: Optimum, folder: RunFolder) -> None:
+def keep_optimum(optimum: SolvedEnv, folder: RunFolder) -> None:
     """Write an optimum to its run folder: configuration, result, tables, a picture, TensorBoard events.
 
     Raises:

@@ -85,7 +85,10 @@ class TrainingRun(Callback):
         self.evaluations: list[dict[str, float]] = []
         self.seconds = 0.0
         if checkpoint is None:
+            begun = time.process_time()
             self.agent = made_agent(config, env)
+            if self.agent.learns_from == "model":  # tables' planners plan while they are made; others only load code
+                self.seconds = time.process_time() - begun
         else:
             where = f"The checkpoint of {folder.path}"
             past = past_of_run(checkpoint, where)

@@ -19,7 +19,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.errors import CheckpointError, UsageError
-from hamiltonian_rl.principles.kinematics import times_to_threshold
 from hamiltonian_rl.run_config import choose_agent, repeat_config, resolve
 from hamiltonian_rl.tracking.checkpoint import read_checkpoint
 from hamiltonian_rl.training import resume_run, start_run
@@ -217,18 +216,6 @@ def test_images_and_several_actions_go_to_ppo_and_strange_spaces_are_refused():
     assert choose_agent(register("Dict-v0", gym.spaces.Dict({"a": image}), many), {})[0] == "sb3:ppo"
     with pytest.raises(UsageError, match=r"No agent handles the spaces of Text-v0"):
         choose_agent(register("Text-v0", gym.spaces.Text(5), discrete), {})
-
-
-def test_solved_for_good_is_the_first_of_five_evaluations_in_a_row():
-    def evaluations(*rewards):
-        return [{"step": 1000 * (i + 1), "seconds": float(i), "mean_reward": r} for i, r in enumerate(rewards)]
-
-    dips = times_to_threshold(evaluations(480, 480, 480, 480, 10, 480, 480, 480, 480, 480), 475.0)
-    assert dips["steps_to_threshold"] == 1000
-    assert dips["steps_to_solved_for_good"] == 6000
-    assert dips["seconds_to_solved_for_good"] == 5.0
-    assert times_to_threshold(evaluations(480, 480, 480, 480), 475.0)["steps_to_solved_for_good"] is None
-    assert times_to_threshold(evaluations(480.0), None)["steps_to_threshold"] is None
 
 
 class Constant:

@@ -9,29 +9,42 @@ from __future__ import annotations
 
 from typing import Any
 
-SOLVED_STREAK = 5
+LASTING = 5  # evaluations that "for good" takes at least
 
 
 def times_to_threshold(evaluations: list[dict[str, float]], threshold: float | None) -> dict[str, Any]:
-    """Return steps and CPU seconds to the threshold, and to having solved it for good (five in a row).
+    """Return steps and CPU seconds to the threshold, and to having solved it for good.
 
-    None stands for "never": the run is censored at its length.
+    The first is ``T_sample`` and ``T_compute`` of the first evaluation at or above the threshold. Solved for good is
+    the first evaluation from which all to the end of the run are at or above it, five of them at least. None stands
+    for "never": the run is censored at its length.
+
+    Args:
+        evaluations: With ``step``, ``seconds`` (of training) and ``mean_reward``, in order.
+        threshold: Return; None for none.
 
     Example:
-        >>> runs = [{"step": 1000, "seconds": 1.0, "mean_reward": 480.0}]
-        >>> times_to_threshold(runs, 475.0)["steps_to_threshold"]
-        1000
+        >>> rewards = [480.0, 20.0, 480.0, 490.0, 500.0, 500.0, 475.0]
+        >>> run = [{"step": 1000 * (i + 1), "seconds": i + 1.0, "mean_reward": r} for i, r in enumerate(rewards)]
+        >>> times = times_to_threshold(run, 475.0)
+        >>> times["steps_to_threshold"], times["steps_to_solved_for_good"]
+        (1000, 3000)
+        >>> times_to_threshold(run[:-1], 475.0)["steps_to_solved_for_good"] is None
+        True
     """
-    result: dict[str, Any] = dict.fromkeys(
-        ("steps_to_threshold", "seconds_to_threshold", "steps_to_solved_for_good", "seconds_to_solved_for_good")
-    )
-    if threshold is None:
-        return result
-    passed = [evaluation["mean_reward"] >= threshold for evaluation in evaluations]
-    for index in range(len(passed)):
-        streak = passed[index : index + SOLVED_STREAK]
-        for name, holds in (("threshold", passed[index]), ("solved_for_good", streak == [True] * SOLVED_STREAK)):
-            if holds and result[f"steps_to_{name}"] is None:
-                result[f"steps_to_{name}"] = int(evaluations[index]["step"])
-                result[f"seconds_to_{name}"] = evaluations[index]["seconds"]
-    return result
+    passed = [] if threshold is None else [evaluation["mean_reward"] >= threshold for evaluation in evaluations]
+    firsts = {
+        "threshold": passed.index(True) if True in passed else None,
+        "solved_for_good": _first_for_good(passed),
+    }
+    times: dict[str, Any] = {}
+    for name, first in firsts.items():
+        times[f"steps_to_{name}"] = None if first is None else int(evaluations[first]["step"])
+        times[f"seconds_to_{name}"] = None if first is None else evaluations[first]["seconds"]
+    return times
+
+
+def _first_for_good(passed: list[bool]) -> int | None:
+    """Return the first place from which all hold, `LASTING` of them at least; None where there is none."""
+    lasting = next((count for count, good in enumerate(reversed(passed)) if not good), len(passed))
+    return len(passed) - lasting if lasting >= LASTING else None

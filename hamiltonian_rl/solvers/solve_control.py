@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem, Grid
 from hamiltonian_rl.problems.control_problem import nominal_state
 from hamiltonian_rl.solution import Status
 from hamiltonian_rl.solvers.costate import PathSolution, best_of, solve_costate
 from hamiltonian_rl.solvers.costate.arguments import Start, checked_states, is_endless
+from hamiltonian_rl.solvers.costate.following import along_paths
 from hamiltonian_rl.solvers.costate.kicks import reach
 from hamiltonian_rl.solvers.costate.search import searched
 from hamiltonian_rl.solvers.grid_error import roughness
@@ -119,9 +121,10 @@ def solve_control(
         n_actions: Of the grid along each coordinate of the action, before refinement.
         grid: Solved before, of this problem at this horizon: ``ControlSolution.grid``, for other states.
         starts: First actions, or policies, beside the grid's greedy path and three that know nothing; without
-            horizon policies, beside the grid's and one that knows nothing.
-        search: Whether to look for better optima by kicks (`kicked`) of the grid's greedy policy, then of the best
-            path. Some eighty solutions more from each state; none without horizon.
+            horizon policies alone.
+        search: Whether to look for better optima: without a grid along the path of an infinite horizon; then by kicks
+            (`kicked`) of the grid's greedy policy, and of the best path. Some eighty solutions more from each state;
+            none without horizon.
         tol: Of the costates' stationarity.
         threads: For the costates.
         progress: Of the grid's sweeps.
@@ -155,13 +158,15 @@ def solve_control(
         solve = partial(solve_costate, problem, tol=tol, threads=threads)
         if endless:
             greedy: list[Start] = [] if grid is None else [lambda state, step: grid.action_at(state)]
-            paths = solve(states, starts=[_middle(problem), *greedy, *starts])
+            paths = solve(states, starts=[*_blind_policies(problem), *greedy, *starts])
         elif problem.relaxed() is not None:
             relaxed = solve_relaxed(problem, states, starts, tol=tol, announce=announce)
         else:
             paths = solve(states, starts=[*_blind_starts(problem), *starts])
             if grid_path is not None:
                 paths = best_of([paths, solve(states, initial_actions=_along(grid_path), barrier=False)])
+            elif search:
+                paths = best_of([paths, *_cut_short(problem, states, solve)])
             if search:
                 paths = searched(paths, None if grid is None else grid.action_at, partial(solve, barrier=False))
     if endless and grid is not None:
@@ -187,10 +192,27 @@ def _greedy_path(grid: GridSolution, states: np.ndarray, paths: PathSolution | N
     return replace(path, returns=path.returns + grid.grid.problem.discount**steps * grid.value_at(path.states[:, -1]))
 
 
-def _middle(problem: ControlProblem) -> Policy:
-    """Return the policy that takes the middle of the bounds, or nothing, in every state."""
-    action = _blind_starts(problem, 1)[0]
-    return lambda states, step: np.repeat(action, len(states), 0)
+def _cut_short(problem: ControlProblem, states: np.ndarray, solve: Callable[..., PathSolution]) -> list[PathSolution]:
+    """Return the paths of an infinite horizon, cut and polished; none where there is no such horizon.
+
+    Its first paths are short, and paid at their ends what a place to rest is worth: that finds the way there (a pole's
+    swing) where a long horizon with a steep end finds a detour.
+    """
+    try:
+        rested = solve(states, horizon=np.inf, starts=_blind_policies(problem))
+        return [solve(states, initial_actions=along_paths(rested), barrier=False)]
+    except (SolverError, UsageError):
+        return []
+
+
+def _blind_policies(problem: ControlProblem) -> list[Start]:
+    """Return the first actions that know nothing as policies of any number of steps."""
+    steps = problem.horizon or ENDLESS_STEPS
+
+    def policy(actions: np.ndarray) -> Policy:
+        return lambda states, step: np.repeat(actions[None, min(step, steps - 1)], len(states), 0)
+
+    return [policy(actions) for actions in _blind_starts(problem, steps)]
 
 
 def _blind_starts(problem: ControlProblem, steps: int | None = None) -> list[np.ndarray]:

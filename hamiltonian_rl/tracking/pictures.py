@@ -261,6 +261,7 @@ class LearningCurve:
         mean: Return.
         lower: Edge of a band around it; NaN where there is none.
         upper: The other edge.
+        samples: Whether its steps are samples of the environment; those of an agent that asks a model are not.
     """
 
     steps: np.ndarray
@@ -268,10 +269,13 @@ class LearningCurve:
     mean: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+    samples: bool = True
 
 
 def learning_picture(curves: dict[str, LearningCurve], levels: dict[str, float], title: str) -> Figure:
     """Draw agents' returns against steps and against seconds, these on a logarithmic axis, for agents differ so much.
+
+    Where an agent takes no samples, its last return stands as a level over all steps.
 
     Args:
         curves: By agent.
@@ -285,6 +289,9 @@ def learning_picture(curves: dict[str, LearningCurve], levels: dict[str, float],
         style: Any = {"color": COLORS[index % len(COLORS)], "ls": DASHES[index % len(DASHES)]}
         marker = "o" if len(curve.steps) == 1 else None
         for axes, places in ((left, curve.steps), (right, curve.seconds)):
+            if axes is left and not curve.samples:
+                axes.axhline(curve.mean[-1], label=f"{name} (model)", lw=2.0, zorder=3, **style)
+                continue
             axes.plot(places, curve.mean, label=name, marker=marker, lw=2.0, zorder=3, **style)
             axes.fill_between(places, curve.lower, curve.upper, color=style["color"], alpha=0.2, linewidth=0)
     for index, (name, level) in enumerate(levels.items()):

@@ -85,7 +85,7 @@ def test_discrete_actions_are_equally_far_from_each_other_and_rounded_to_the_nea
 def test_the_dynamics_of_a_regulator_are_learnt_and_the_policy_is_riccatis():
     env, truth = gym.make("hrl/LinearQuadratic-v0"), problem("hrl/LinearQuadratic-v0")
     agent = CostateAgent(env, seed=0, model="learned", horizon=100).learn(60)
-    learner = agent._learner
+    learner = agent._planner.learner
     states, actions = np.random.default_rng(6).normal(size=(2, 9, 2))
     expected = states @ truth.A.numpy().T + actions[:, :1] @ truth.B.numpy().T
     # Observations are of single precision, 1e-7, and steps are a tenth of what they change.
@@ -112,7 +112,7 @@ def test_a_loaded_agent_predicts_and_learns_on_as_the_saved_one(tmp_path):
     loaded = Agent.load(tmp_path / "agent", env=gym.make("CartPole-v1"))
     for one in (agent, loaded):
         one.learn(30, reset_num_timesteps=False)
-    np.testing.assert_array_equal(loaded._learner._inputs, agent._learner._inputs)
+    np.testing.assert_array_equal(loaded._planner.learner._inputs, agent._planner.learner._inputs)
     observation = np.array([0.01, 0.02, -0.03, 0.01], np.float32)
     for _ in range(3):
         actions = [one.predict(observation, deterministic=True)[0] for one in (agent, loaded)]

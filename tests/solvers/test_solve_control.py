@@ -15,6 +15,7 @@ from hamiltonian_rl.solvers.costate import PathStatus, solve_costate
 from hamiltonian_rl.solvers.costate.following import along_paths
 from hamiltonian_rl.solvers.costate.kernel_cache import compiled, unchanged
 from hamiltonian_rl.solvers.solve_control import solve_control
+from hamiltonian_rl.trajectory import rollout
 
 HANGING = np.array([np.pi, 0.0])
 BEST_KNOWN = -295.3012  # 256 energy-pump starts, and a 601 x 600 grid polished by another costate solver
@@ -99,10 +100,16 @@ def test_costates_are_the_gradient_of_the_value_that_neighbors_have(swing_up):
 
 def test_naive_starts_alone_stay_in_a_worse_optimum(swing_up):
     pendulum = hamiltonian_rl.problem("Pendulum-v1")
-    alone = solve_control(pendulum, HANGING, route="hamiltonian")
+    alone = solve_control(pendulum, HANGING, route="hamiltonian", search=False)
     assert alone.grid is None
     assert np.isnan(alone.grid_value[0])
     assert alone.value[0] < swing_up.value[0] - 10.0
+
+
+def test_costates_alone_swing_up_by_way_of_an_infinite_horizon(swing_up):
+    """What the grid knows of the number of swings, short horizons with a rest at their ends find out."""
+    alone = solve_control(hamiltonian_rl.problem("Pendulum-v1"), HANGING, route="hamiltonian")
+    np.testing.assert_allclose(alone.value, swing_up.value[:1], atol=1e-6)
 
 
 def test_costates_and_grid_agree_where_the_value_is_smooth():
@@ -180,6 +187,16 @@ def test_a_reward_for_arriving_is_paid_once(backend):
 def test_arguments_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(UsageError, match=message):
         solve_control(hamiltonian_rl.problem("Pendulum-v1"), HANGING, **arguments)
+
+
+def test_a_path_of_an_infinite_horizon_cut_short_is_a_start_that_finds_fewer_turns():
+    """From a long horizon's own starts the pole, let go at 0.5 rad, turns three times before it is caught: -5.8."""
+    pole, leaning = hamiltonian_rl.problem("hrl/CartPoleSwingUp-v0"), np.array([[0.0, 0.0, 0.5, 0.0]])
+    found = solve_control(pole, leaning).paths.unwrap()
+    assert np.abs(found.trajectory.states[0, :, 2]).max() < 0.6
+    assert found.value[0] > -0.5
+    np.testing.assert_allclose(rollout(pole, leaning, found.trajectory.actions).value, found.value, rtol=1e-9)
+    assert solve_control(pole, leaning, search=False).value[0] < -5.0
 
 
 def test_six_coordinates_are_left_to_the_costates():

@@ -91,7 +91,7 @@ def checked_settings(tol: float, max_iterations: int, threads: int) -> Settings:
     for name, number in (("max_iterations", max_iterations), ("threads", threads)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise UsageError(f"{name} = {number!r}; expected a whole number of at least 1.")
-    return Settings(tol=float(tol), max_iterations=int(max_iterations), threads=int(threads))
+    return Settings(tol=float(tol), max_iterations=int(max_iterations))
 
 
 def first_path(problem: ControlProblem, states: np.ndarray, start: Start | None) -> Trajectory:

@@ -24,6 +24,7 @@ from hamiltonian_rl.solvers.costate.steady_state import SteadyState, check_timel
 from hamiltonian_rl.trajectory import Policy
 
 FIRST_HORIZON, LONGEST_HORIZON = 32, 4096
+LONGEST_GUESS = 256  # half of the longest path in whose middle a steady state is looked for
 NEAR, PATIENCE = 1e-3, 16  # of steady states: what counts as the same; searches in vain
 
 
@@ -125,9 +126,17 @@ def solve_endless(
     check_timeless(problem)
     if problem.terminal_constraints(torch.zeros(1, *problem.state_space.shape, dtype=torch.float64)).shape[-1]:
         raise UsageError("The problem has terminal constraints, and an infinite horizon has no end; give horizon=N.")
-    guess = solve(problem, 2 * FIRST_HORIZON, starts, True)
-    rests = _rests(problem, guess)
-    before, horizon = None, FIRST_HORIZON
+    horizon = FIRST_HORIZON
+    while True:
+        guess = solve(problem, 2 * horizon, starts, True)
+        try:
+            rests = _rests(problem, guess)
+            break
+        except (SolverError, UsageError):
+            if horizon == LONGEST_GUESS:
+                raise
+        horizon *= 2  # it may take longer to come near a place to rest
+    before = None
     settled = np.zeros(len(guess.value), dtype=bool)
     while horizon <= LONGEST_HORIZON and not settled.all():
         ending = SteadyEnd(problem, rests, horizon)
@@ -147,31 +156,32 @@ def solve_endless(
 
 
 def _rests(problem: ControlProblem, guess: PathSolution) -> list[SteadyState]:
-    """Return the different steady states near the middles of long paths, that of the first path first.
+    """Return the different steady states near the middles of long paths, or near the nominal state.
 
     Newton's method is not asked again where a path is near one that is known, nor after it has found no other
-    ``PATIENCE`` times.
+    ``PATIENCE`` times. One that pays something for ever, undiscounted, is no place to rest.
+
+    Raises:
+        SolverError: None was found.
+        UsageError: One alone, which pays something.
     """
-    path, middle = guess.trajectory, FIRST_HORIZON
-    try:
-        found = [_inside(problem, steady_state(problem, path.states[0, middle], path.actions[0, middle]))]
-    except SolverError:
-        found = [_inside(problem, steady_state(problem))]
+    path, middle = guess.trajectory, guess.trajectory.actions.shape[1] // 2
+    found: list[SteadyState] = []
     in_vain = 0
-    for state, action in zip(path.states[1:, middle], path.actions[1:, middle], strict=True):
+    for state, action in zip(path.states[:, middle], path.actions[:, middle], strict=True):
         if in_vain == PATIENCE:
             break
-        if not np.isfinite(state).all() or _is_one_of(SteadyEnd(problem, found), state):
+        if not np.isfinite(state).all() or (found and _is_one_of(SteadyEnd(problem, found), state)):
             continue
         in_vain += 1
         try:
             other = _inside(problem, steady_state(problem, state, action))
-        except SolverError:
+        except (SolverError, UsageError):
             continue
-        if not _is_one_of(SteadyEnd(problem, found), other.state):
+        if not found or not _is_one_of(SteadyEnd(problem, found), other.state):
             found.append(other)
             in_vain = 0
-    return found
+    return found or [_inside(problem, steady_state(problem))]
 
 
 def _is_one_of(ending: SteadyEnd, state: np.ndarray) -> bool:

@@ -1,8 +1,7 @@
-"""Batches of problems, given to the compiled solver in eights, in as many threads as are asked for."""
+"""Batches of problems, given to the compiled solver in eights."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from hamiltonian_rl.solvers.costate.lane_arrays import Problem, Result
 from hamiltonian_rl.solvers.costate.lanes import RUNNING, run
 from hamiltonian_rl.solvers.costate.settings import Settings
-from hamiltonian_rl.tracing.vector_code import LANES, Library
+from hamiltonian_rl.tracing.vector_code import Library
 
 
 def solve_lanes(
@@ -25,7 +24,7 @@ def solve_lanes(
             ``(B, N, m)``, multipliers, penalties.
         bounds: Of the actions, each ``(m,)``.
         discount: γ.
-        settings: Tolerance, iterations, barrier, threads.
+        settings: Tolerance, iterations, barrier.
     """
     address = library.addresses
     numbers = (
@@ -38,7 +37,6 @@ def solve_lanes(
         address[f"{rule}_backward"], address[f"{rule}_forward"], address["terminal"], discount, *bounds, numbers
     )
     count, (_, horizon, m), n = len(batch.initial), batch.guess.shape, batch.initial.shape[1]
-    # Empty, so that the threads that fill them touch their memory first: the operating system clears it there.
     result = Result(
         states=np.empty((count, horizon + 1, n)),
         actions=np.empty((count, horizon, m)),
@@ -51,12 +49,5 @@ def solve_lanes(
         iterations=np.zeros(count, np.int64),
         code=np.full(count, RUNNING),
     )
-    begun = np.zeros(1, np.int64)
-    threads = min(settings.threads, -(-count // LANES))
-    if threads <= 1:
-        run(problem, batch, result, begun)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(run, problem, batch, result, begun) for _ in range(threads)]:
-                done.result()
+    run(problem, batch, result)
     return result

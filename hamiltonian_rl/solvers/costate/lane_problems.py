@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 
 from hamiltonian_rl.solvers.costate.lane_arrays import NOT_FINITE, OUT_OF_ITERATIONS, inlined
-from hamiltonian_rl.solvers.costate.machine_calls import next_of
 from hamiltonian_rl.tracing.vector_code import LANES
 
 
 @inlined
 def fill(problem: Any, batch: Any, lanes: Any, begun: Any) -> None:
-    """Give empty lanes the next problems that no thread has begun."""
+    """Give empty lanes the next problems; ``begun`` counts them, shape ``(1,)``."""
     barrier, first = problem.settings[3] > 0.0, problem.settings[2]
     for lane in range(LANES):
         if lanes.owner[lane] >= 0 or begun[0] >= len(batch.initial):
             continue
-        owner = next_of(begun.ctypes.data)
-        if owner >= len(batch.initial):
-            return
+        owner = begun[0]
+        begun[0] += 1
         lanes.owner[lane], lanes.fresh[lane], lanes.iteration[lane] = owner, True, 0
         lanes.shift[lane], lanes.growth[lane], lanes.size[lane], lanes.barrier[lane] = 0.0, 1.0, 0.0, first
         lanes.before[lane], lanes.stalled[lane], lanes.bent[lane] = -np.inf, 0, False

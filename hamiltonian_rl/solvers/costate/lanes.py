@@ -333,9 +333,10 @@ def _prepare_to_follow(lanes: Any, lane: int) -> None:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 @named_after(lane_arrays, lane_problems, machine_calls, vector_code)
-def run(problem: Any, batch: Any, result: Any, begun: Any) -> None:
-    """Solve problems that no thread has begun until there is none left; ``begun`` counts them, shape ``(1,)``."""
+def run(problem: Any, batch: Any, result: Any) -> None:
+    """Solve the problems of a batch."""
     horizon, m = result.actions.shape[1:]
+    begun = np.zeros(1, np.int64)
     lanes = new_lanes(horizon, batch.initial.shape[1], m, batch.weights.shape[2], batch.end_weights.shape[1])
     fill(problem, batch, lanes, begun)
     while (lanes.owner >= 0).any():

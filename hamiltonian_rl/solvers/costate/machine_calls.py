@@ -1,4 +1,4 @@
-"""What numba has no words for: calls at an address, counting that no thread interrupts, caches of several files."""
+"""What numba has no words for: calls at an address, caches of several files."""
 
 from __future__ import annotations
 
@@ -31,17 +31,6 @@ def _intrinsic_call(context: Any, address: Any, pointers: Any) -> Any:
     return types.void(types.int64, pointers), generate
 
 
-@intrinsic
-def _intrinsic_next(context: Any, address: Any) -> Any:
-    """Return the whole number at an address and add one to it, as one operation that no thread interrupts."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], ir.PointerType(ir.IntType(64)))
-        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(types.int64), generate
-
-
 def named_after(*modules: ModuleType) -> Callable[[F], F]:
     """Return a decorator that puts a digest of modules' files into a function's name, and so into that of its cache.
 
@@ -59,4 +48,3 @@ def named_after(*modules: ModuleType) -> Callable[[F], F]:
 
 # Numba hides the context from callers, which type checkers cannot know.
 call: Any = _intrinsic_call
-next_of: Any = _intrinsic_next

@@ -17,6 +17,10 @@ from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate.certificate import Certificate, certify
 from hamiltonian_rl.trajectory import Trajectory
 
+# What has one entry for each initial state, in a solution and in its trajectory.
+ARRAYS = "feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations", "start"
+PATH_ARRAYS = "states", "actions", "rewards", "value", "costates"
+
 
 class PathStatus(Enum):
     """How one path ended; each member is a sentence that says what to do."""
@@ -132,16 +136,13 @@ class PathSolution:
 
     def rows(self, which: np.ndarray) -> PathSolution:
         """Return the paths from some initial states, as a solution of its own; a state may come more than once."""
-        arrays = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers")
         path = {name: value[which] for name, value in vars(self.trajectory).items() if value is not None}
         return replace(
             self,
             trajectory=Trajectory(**path),
             status=[self.status[index] for index in which],
-            start=self.start[which],
-            iterations=self.iterations[which],
             from_all_starts=[run.rows(which) for run in self.from_all_starts],
-            **cast(Any, {name: getattr(self, name)[which] for name in arrays}),
+            **cast(Any, {name: getattr(self, name)[which] for name in ARRAYS}),
         )
 
     def unwrap(self) -> PathSolution:
@@ -185,16 +186,12 @@ def replaced(run: PathSolution, parts: Sequence[tuple[np.ndarray, PathSolution]]
     for where, part in parts:
         for index, ended in zip(where, part.status, strict=True):
             status[index] = ended
-    path = {
-        name: with_parts(attrgetter(f"trajectory.{name}"))
-        for name in ("states", "actions", "rewards", "value", "costates")
-    }
-    names = ("feedback", "residual", "violation", "curvature", "multipliers", "end_multipliers", "iterations")
+    path = {name: with_parts(attrgetter(f"trajectory.{name}")) for name in PATH_ARRAYS}
     return replace(
         run,
         trajectory=Trajectory(**path),
         status=status,
-        **cast(Any, {name: with_parts(attrgetter(name)) for name in names}),
+        **cast(Any, {name: with_parts(attrgetter(name)) for name in ARRAYS}),
     )
 
 

@@ -14,11 +14,9 @@ class Settings:
         max_iterations: Backward passes a problem and phase; none asks for the values of the first paths alone.
         first_barrier: Weight of the barrier at the start.
         last_barrier: Weight at its end, where exact bounds take over.
-        threads: Problems are shared among so many.
     """
 
     tol: float = 1e-8
     max_iterations: int = 500
     first_barrier: float = 0.1
     last_barrier: float = 1e-5
-    threads: int = 1

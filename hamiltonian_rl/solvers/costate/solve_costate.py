@@ -36,6 +36,7 @@ from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
 from hamiltonian_rl.solvers.costate.mirrored_starts import HIGH_BARRIER, bounded_on_both_sides, mirrored_runs
 from hamiltonian_rl.solvers.costate.path_solution import PathSolution, PathStatus
 from hamiltonian_rl.solvers.costate.settings import Settings
+from hamiltonian_rl.solvers.costate.threads import in_threads
 from hamiltonian_rl.trajectory import Trajectory, follow
 
 _STATUS = {
@@ -77,7 +78,7 @@ def solve_costate(
             it would be moved off its bounds.
         backend: ``"compiled"``, ``"torch"``, or ``"auto"``: compiled where the problem can be; or what `prepare` made
             of this problem.
-        threads: Of the compiled back end.
+        threads: Of the compiled back end; the initial states are shared among them.
         device: Of the torch back end.
 
     Raises:
@@ -109,8 +110,29 @@ def solve_costate(
     settings = checked_settings(tol, max_iterations, threads)
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
     barrier = barrier and bool(np.isfinite([problem.action_space.low, problem.action_space.high]).any())
-    runs = [_solve(problem, states, first_path(problem, states, x), settings, solve_phase, barrier) for x in firsts]
-    if starts is None and barrier and bounded_on_both_sides(problem):
+    mirrored = starts is None and barrier and bounded_on_both_sides(problem)
+    paths = [first_path(problem, states, x) for x in firsts]
+
+    def solve(part: slice) -> PathSolution:
+        arrays = [[np.ascontiguousarray(y[part]) for y in (x.states, x.actions, x.rewards, x.value)] for x in paths]
+        some, own = [Trajectory(*x) for x in arrays], np.ascontiguousarray(states[part])
+        return _solve_from_all(problem, own, some, settings, solve_phase, barrier, mirrored)
+
+    return in_threads(solve, len(states), threads if solve_phase.name == "compiled" else 1)
+
+
+def _solve_from_all(
+    problem: ControlProblem,
+    states: np.ndarray,
+    firsts: list[Trajectory],
+    settings: Settings,
+    solve_phase: Phase,
+    barrier: bool,
+    mirrored: bool,
+) -> PathSolution:
+    """Return the best of the paths from several first paths, and from mirrored ones."""
+    runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in firsts]
+    if mirrored:
         high = replace(settings, first_barrier=HIGH_BARRIER)
 
         def solve_again(where: np.ndarray, actions: np.ndarray) -> PathSolution:

@@ -146,10 +146,13 @@ def _newton(problem: ControlProblem, state: Tensor, action: Tensor, tol: float) 
     z = torch.cat([state, torch.zeros_like(state), action])
     off, slopes = off_and_slopes(z)
     costates = slice(n, 2 * n)  # their equation is linear in them
-    z[costates] = torch.linalg.lstsq(slopes[costates, costates], -off[costates, None]).solution[:, 0]
+    z[costates] = torch.linalg.lstsq(slopes[costates, costates], -off[costates, None], driver="gelsd").solution[:, 0]
     off, slopes = off_and_slopes(z)
     for _ in range(NEWTON_STEPS):
-        if bool(off.abs().max() <= tol * (1.0 + z.abs().max())):
+        # Each equation by the size of what it equates: of states, of costates, of actions.
+        sizes = [n, n, len(action)]
+        parts = zip(torch.split(off, sizes), torch.split(z, sizes), strict=True)
+        if all(bool(part.abs().max() <= tol * (1.0 + of.abs().max())) for part, of in parts):
             _check_isolated(z[:n], slopes)
             return z
         if not (slopes.isfinite().all() and off.isfinite().all()):

@@ -18,6 +18,8 @@ from hamiltonian_rl.errors import SolverError, UsageError
 from hamiltonian_rl.problems import ControlProblem
 from hamiltonian_rl.solvers.costate import PathStatus, solve_costate, steady_state
 from hamiltonian_rl.solvers.costate.infinite_horizon import SteadyEnd
+from hamiltonian_rl.solvers.solve_control import solve_control
+from hamiltonian_rl.trajectory import rollout
 
 Made = Callable[..., ControlProblem]
 
@@ -226,3 +228,25 @@ def test_each_path_of_a_batch_comes_to_its_own_steady_state(backend: str, made: 
 def test_a_steady_state_that_pays_is_told_without_what_rounding_leaves() -> None:
     with pytest.raises(UsageError, match=r"steady state at \[0\.0, 0\.0, 3\.141593, 0\.0\] pays -0\.08 for ever"):
         solve_costate(problem("hrl/CartPoleSwingUp-v0"), np.array([0.0, 0.0, np.pi, 0.0]), horizon=math.inf)
+
+
+@pytest.mark.parametrize("guess", [[0.034, -0.132, -0.014, 0.121], [0.1, 0.0, 0.3, 0.0]])
+def test_a_guess_that_is_not_at_rest_is_not_taken_for_a_continuum_of_rests(guess: list[float]) -> None:
+    """Undiscounted, the costate of a place that costs nothing by itself has no equation: any huge one seems to fit."""
+    found = steady_state(problem("hrl/CartPoleSwingUp-v0"), np.array(guess))
+    np.testing.assert_allclose(found.state, 0.0, atol=1e-8)  # upright, at the middle
+    assert (np.abs(found.multipliers) < 1.0).all()
+
+
+def test_a_pole_is_swung_up_for_ever_and_stays_up() -> None:
+    """Hanging is a steady state too, but it costs something for ever."""
+    pole = problem("hrl/CartPoleSwingUp-v0")
+    hanging = np.array([[0.0, 0.0, np.pi, 0.0], [0.0, 0.0, 0.5, 0.0]])
+    solution = solve_control(pole, hanging, horizon=math.inf).paths
+    assert solution is not None
+    ends = solution.unwrap().trajectory.states[:, -1]
+    np.testing.assert_allclose(np.cos(ends[:, 2]), 1.0, atol=1e-8)
+    np.testing.assert_allclose(ends[:, [0, 1, 3]], 0.0, atol=1e-4)
+    # Its actions earn what is said, step by step in the problem itself, and nothing is left to pay at the end.
+    replayed = rollout(pole, hanging, solution.trajectory.actions[:, :300])
+    np.testing.assert_allclose(replayed.rewards.sum(1), solution.value, atol=1e-4)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hamiltonian_rl.comparison_report import MILESTONES, Report, explanation, markdown_table, tables
-from hamiltonian_rl.comparison_statistics import mean_curve
+from hamiltonian_rl.comparison.estimates import mean_curve
+from hamiltonian_rl.comparison.report import MILESTONES, Report, explanation, markdown_table, tables
 from hamiltonian_rl.files import atomic_write, write_text
 from hamiltonian_rl.tracking.pictures import LearningCurve, learning_picture
 from hamiltonian_rl.tracking.run_folder import file_name
@@ -26,6 +26,7 @@ def csv_text(report: Report) -> str:
     for summary in report.summaries:
         row: dict[str, Any] = {
             "agent": summary.label,
+            "learns_from": "model" if summary.plans else "environment",
             "runs": summary.runs,
             "finished": summary.finished,
             "final_return": summary.final_return.mean,
@@ -81,7 +82,9 @@ def learning_curves(report: Report) -> dict[str, LearningCurve]:
         if runs and all(len(run["step"]) for run in runs):
             steps, mean, lower, upper = mean_curve([(run["step"], run["mean_reward"]) for run in runs])
             seconds = np.median([np.interp(steps, run["step"], run["seconds"]) for run in runs], axis=0)
-            curves[label] = LearningCurve(steps, seconds, mean, lower, upper)
+            curves[label] = LearningCurve(
+                steps, seconds, mean, lower, upper, samples=label not in report.comparison.planners
+            )
     return curves
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hamiltonian_rl.agents.progress import ProgressBar
-from hamiltonian_rl.comparing import Job
-from hamiltonian_rl.comparison_optimum import keep_starts
-from hamiltonian_rl.comparison_pictures import learned_picture
+from hamiltonian_rl.comparison.learned_picture import learned_picture
+from hamiltonian_rl.comparison.optima import keep_starts
+from hamiltonian_rl.comparison.plan import Job
 from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, UsageError
 from hamiltonian_rl.solving import Figure
 from hamiltonian_rl.tracking.tensorboard import TensorBoardSink

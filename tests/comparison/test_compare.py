@@ -1,9 +1,8 @@
-"""Comparisons: statistics by hand, runs that die, and runs that go on."""
+"""`hrl compare`: what is refused, runs that die, and runs that go on."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import re
 import signal
@@ -14,184 +13,17 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import gymnasium as gym
-import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tensorboard.program import TensorBoard
 
-from hamiltonian_rl.agents import DQN, QLearning, RandomAgent
-from hamiltonian_rl.comparing import Comparison, Job, parse_agents, plan_comparison
-from hamiltonian_rl.comparison_files import LOWER, MEAN, UPPER
-from hamiltonian_rl.comparison_pictures import learned_picture
-from hamiltonian_rl.comparison_progress import TimeLeft
-from hamiltonian_rl.comparison_report import Report, summarize, tables
-from hamiltonian_rl.comparison_statistics import (
-    MedianTime,
-    Time,
-    bootstrap_interval,
-    estimate,
-    interquartile_mean,
-    mean_curve,
-    median_time,
-)
-from hamiltonian_rl.comparison_worker import PICTURE
-from hamiltonian_rl.envs.problems import problem
+from hamiltonian_rl.comparison.files import LOWER, MEAN, UPPER
+from hamiltonian_rl.comparison.plan import parse_agents, plan_comparison
+from hamiltonian_rl.comparison.worker import PICTURE
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.files import only_one
-from hamiltonian_rl.run_config import RunConfig, resolve
+from hamiltonian_rl.run_config import resolve
 from hamiltonian_rl.training import start_run
-
-# Statistics
-
-
-@pytest.mark.parametrize(
-    ("values", "mean"),
-    [
-        ([7.0], 7.0),
-        ([1.0, 2.0, 6.0], 3.0),  # fewer than four: all of them
-        ([0.0, 10.0, 20.0, 1000.0], 15.0),
-        ([-1000.0, 1.0, 2.0, 3.0, 1000.0], 2.0),
-        ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 80.0], 4.5),  # two off either end
-        ([5.0, 5.0, 5.0, 5.0, 9.0], 5.0),
-    ],
-)
-def test_the_interquartile_mean_is_the_mean_of_the_middle_half(values, mean):
-    assert interquartile_mean(np.array(values)) == mean
-    assert interquartile_mean(np.array([values, values])).tolist() == [mean, mean]
-    assert interquartile_mean(np.array(values[::-1])) == mean
-
-
-def quantile(values: list[float], share: float) -> float:
-    """Return the least value that at least such a share of the values does not exceed."""
-    return sorted(values)[int(np.ceil(share * len(values))) - 1]
-
-
-@pytest.mark.parametrize("values", [[1.0, 2.0, 6.0], [0.0, 1.0, 1.0, 50.0], [3.0, 8.0, 1.0, 0.5, 90.0]])
-def test_the_bootstrap_interval_is_that_of_all_ways_to_draw_the_runs_again(values):
-    n = len(values)
-    every = [float(interquartile_mean(np.array(drawn))) for drawn in itertools.product(values, repeat=n)]
-    lower, upper = bootstrap_interval(np.array(values))
-    # 10,000 draws place a quantile within 0.5 % of the probability: three standard errors, sqrt(.025 * .975 / 10000).
-    assert quantile(every, 0.020) <= lower <= quantile(every, 0.030)
-    assert quantile(every, 0.970) <= upper <= quantile(every, 0.980)
-
-
-def test_one_run_has_a_mean_and_no_interval():
-    found = estimate([3.0])
-    assert found.mean == 3.0
-    assert np.isnan([found.lower, found.upper]).all()
-    assert np.isnan(estimate([]).mean)
-
-
-def test_runs_that_agree_have_an_interval_of_no_width():
-    found = estimate([500.0] * 5)
-    assert (found.mean, found.lower, found.upper) == (500.0, 500.0, 500.0)
-
-
-CASES = [
-    ([Time(4), Time(2), Time(9)], MedianTime(4, False, 3, 3)),
-    ([Time(4), Time(2)], MedianTime(3, False, 2, 2)),
-    ([Time(5)], MedianTime(5, False, 1, 1)),
-    ([Time(10, True)], MedianTime(10, True, 0, 1)),
-    ([Time(2), Time(4), Time(10, True)], MedianTime(4, False, 2, 3)),
-    ([Time(2), Time(10, True), Time(10, True)], MedianTime(10, True, 1, 3)),
-    ([Time(2), Time(10, True)], MedianTime(6, True, 1, 2)),  # (2 + x) / 2 with x above 10
-    ([Time(3), Time(3), Time(3, True)], MedianTime(3, False, 2, 3)),  # a tie
-    ([Time(1), Time(2), Time(3), Time(10, True)], MedianTime(2.5, False, 3, 4)),
-    # One crashed at 1: it might have been the first or the last, so that the median lies between 3 and 5.
-    ([Time(3), Time(5), Time(1, True)], MedianTime(3, True, 2, 3)),
-]
-
-
-@pytest.mark.parametrize(("times", "expected"), CASES)
-def test_the_median_counts_runs_that_never_got_there_as_later(times, expected):
-    for order in itertools.permutations(times):
-        assert median_time(order) == expected
-
-
-@given(st.lists(st.tuples(st.integers(1, 20), st.booleans(), st.integers(1, 50)), min_size=1, max_size=7))
-def test_the_median_holds_however_the_censored_runs_would_have_gone_on(runs):
-    found = median_time([Time(length, censored) for length, censored, _ in runs])
-    true = np.median([length + more if censored else length for length, censored, more in runs])
-    assert found.value <= true
-    assert found.is_bound or found.value == true
-
-
-def test_the_mean_curve_is_linear_between_evaluations_and_ends_with_the_shortest_run():
-    one = np.array([0.0, 2.0, 4.0]), np.array([0.0, 2.0, 4.0])
-    two = np.array([1.0, 3.0]), np.array([3.0, 7.0])
-    places, mean, lower, upper = mean_curve([one, two])
-    assert places.tolist() == [1.0, 2.0, 3.0]
-    assert mean.tolist() == [2.0, 3.5, 5.0]
-    assert lower.tolist() == [1.0, 2.0, 3.0]
-    assert upper.tolist() == [3.0, 5.0, 7.0]
-
-
-# Summaries
-
-
-def result(returns: list[float], *, status: str = "finished", end: float | None = None) -> dict[str, object]:
-    """Return a run's result with an evaluation each 1,000 steps and half a CPU second."""
-    rows = [{"step": 1000 * (i + 1), "seconds": 0.5 * (i + 1), "mean_reward": value} for i, value in enumerate(returns)]
-    return {
-        "status": status,
-        "steps": 1000 * len(rows),
-        "training_cpu_seconds": 0.5 * len(rows),
-        "evaluations": rows,
-        "mean_reward": returns[-1] if end is None else end,
-    }
-
-
-def test_a_summary_counts_censored_and_failed_runs_and_drops_none():
-    runs = [
-        result([1, 9, 9, 9, 9, 9]),  # there at 2,000, for good at 2,000
-        result([9, 1, 9, 9, 1, 9]),  # there at 1,000, never for good
-        result([1, 1, 1], status="died"),  # at 3,000
-    ]
-    found = summarize("dqn", 4, runs, threshold=9.0)
-    assert (found.runs, found.finished) == (4, 2)
-    assert found.final_return.mean == 9.0  # a failed run has no final return
-    assert found.times["steps_to_threshold"] == MedianTime(2000, False, 2, 3)
-    assert found.times["seconds_to_threshold"] == MedianTime(1.0, False, 2, 3)
-    assert found.times["steps_to_solved_for_good"] == MedianTime(3000, True, 1, 3)
-    assert found.times["seconds_to_solved_for_good"] == MedianTime(1.5, True, 1, 3)
-
-
-def test_without_runs_or_without_a_threshold_there_is_nothing_to_say():
-    assert summarize("dqn", 3, [], threshold=9.0).times == {}
-    assert summarize("dqn", 3, [result([1.0])], threshold=None).times == {}
-    assert np.isnan(summarize("dqn", 3, [], threshold=9.0).final_return.mean)
-
-
-def test_a_regret_of_rounding_is_nothing():
-    found = summarize("costate", 1, [result([-3.0])], regrets=[-1e-9])
-    report = Report(Comparison("CartPole-v1", ("costate",), Path(), ()), None, {}, {}, (found,))
-    assert tables(report)["Final returns"][0]["regret (95 % interval)"] == "0.0000"
-
-
-def test_the_time_left_is_what_the_runs_took_so_far():
-    def job(label: str, seed: int) -> Job:
-        return Job(label, RunConfig(agent="random", steps=100, seed=seed), Path())
-
-    now = [0.0]
-    jobs = [job("quick", 0), job("slow", 0), job("quick", 1), job("slow", 1)]
-    left = TimeLeft(jobs, 1, clock=lambda: now[0])
-    assert left.seconds() is None
-    left.moved(jobs[0], 0)
-    now[0] = 10.0
-    left.moved(jobs[0], 50)  # half a quick run in 10 s: 20 s a run, and nothing is known of slow ones
-    assert left.seconds() == pytest.approx(10 + 20 + 20 + 20)
-    left.ended(jobs[0])
-    left.moved(jobs[1], 20)  # begun before, and gone on with
-    now[0] = 110.0
-    left.moved(jobs[1], 70)  # half a slow run in 100 s
-    assert left.seconds() == pytest.approx(60 + 20 + 200)
-
-
-# Agents
 
 
 def test_agents_are_named_with_settings_behind_them():
@@ -201,7 +33,18 @@ def test_agents_are_named_with_settings_behind_them():
     assert (listed.name, listed.settings) == ("dqn", {"hidden": [32, 16], "gamma": 0.5})
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("dqn,,random", "names with commas"), ("dqn,dqn", "names dqn twice")])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("dqn,,random", 'has ""; expected names with commas'),
+        ("", 'has ""; expected names with commas'),
+        ("dqn,gamma=0.9", 'has "gamma=0.9"; expected names'),
+        (":gamma=0.9", 'has ":gamma=0.9"; expected names'),
+        ("dqn;random", 'has "dqn;random"; expected names'),
+        ("dqn random", 'has "dqn random"; expected names'),
+        ("dqn,dqn", "names dqn twice"),
+    ],
+)
 def test_agents_that_cannot_be_told_apart_are_refused(text, sentence):
     with pytest.raises(UsageError, match=sentence):
         parse_agents(text)
@@ -221,6 +64,18 @@ def test_what_cannot_be_compared_is_told_before_anything_runs(agents, sentence, 
     assert outcome.code == 2
     assert sentence in outcome.err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "agents", "planners"),
+    [
+        ("FrozenLake-v1", "q-learning,sarsa,random", set()),
+        *(("FrozenLake-v1", name, {name}) for name in ("value-iteration", "policy-iteration", "deep-value-iteration")),
+        ("CartPole-v1", "dqn,costate,costate:model=learned,sb3:ppo", {"costate"}),
+    ],
+)
+def test_agents_that_ask_a_model_are_told_from_those_that_take_samples(env, agents, planners, tmp_path):
+    assert plan_comparison(env, parse_agents(agents), 1, tmp_path).planners == planners
 
 
 def test_every_option_is_explained(hrl):
@@ -338,56 +193,6 @@ def test_tensorboard_overlays_the_agents_under_one_tag_and_shows_their_means_wit
     ]
 
 
-def test_the_picture_of_a_table_shows_the_optimum_when_that_is_what_was_learnt():
-    env = gym.make("FrozenLake-v1", is_slippery=False)
-    agent = QLearning(env, gamma=0.9)
-    # 0.9 to the number of steps from the goal, less one, over the letters of the map; nothing ever starts in a hole.
-    distances = [[6, 5, 4, 5], [5, 0, 3, 0], [4, 3, 2, 0], [0, 2, 1, 0]]
-    best = np.where(np.array(distances) > 0, 0.9 ** (np.array(distances) - 1.0), 0.0)
-    agent.table.values[0, :, :] = -1.0
-    agent.table.values[0, :, 0] = best.ravel()
-    config = resolve("FrozenLake-v1", agent="q-learning", env_settings={"is_slippery": False})
-    picture = learned_picture(agent, config)
-    (image,) = picture.axes[0].images
-    np.testing.assert_array_equal(image.get_array(), best)
-    signs = "".join(text.get_text() for text in picture.axes[0].texts)
-    assert signs == "←←←←←H←H←←←HH←←G"
-
-
-def test_the_picture_of_a_plane_shows_value_costate_and_action():
-    class Known:
-        """V = -(x² + 2 v²) and the action -x, of the double integrator."""
-
-        def value(self, states):
-            return -(states[..., 0] ** 2 + 2 * states[..., 1] ** 2)
-
-        def costate(self, states):
-            return states * [-2.0, -4.0]
-
-        def predict(self, observations, deterministic):
-            return -observations[:, :1], None
-
-    config = resolve("hrl/DoubleIntegrator-v0", agent="random")
-    picture = learned_picture(Known(), config)
-    left, right = (axes for axes in picture.axes[:2])
-    value, arrows = left.collections
-    box = problem("hrl/DoubleIntegrator-v0").state_space
-    assert value.get_array().min() == pytest.approx(-(box.high[0] ** 2 + 2 * box.high[1] ** 2))
-    for x, v, along, up in zip(arrows.X, arrows.Y, arrows.U, arrows.V, strict=True):
-        slope = np.array([-2 * x, -4 * v]) * (box.high - box.low)
-        np.testing.assert_allclose([along, up], slope / np.linalg.norm(slope), atol=1e-12)
-    (action,) = right.collections
-    np.testing.assert_allclose(action.get_array()[0], np.linspace(-box.low[0], -box.high[0], 41), rtol=1e-6)  # float32
-
-
-@pytest.mark.parametrize("env", ["CartPole-v1", "FrozenLake-v1"])
-def test_what_cannot_be_drawn_is_not(env):
-    config = resolve(env, agent="random")
-    assert learned_picture(RandomAgent(gym.make(env)), config) is None
-    if env == "CartPole-v1":  # four coordinates
-        assert learned_picture(DQN(gym.make(env)), config) is None
-
-
 FRAGILE = '''
 import os
 from pathlib import Path
@@ -501,7 +306,10 @@ def test_a_comparison_killed_and_stopped_goes_on_to_the_result_of_one_that_was_n
     assert "1 of 1 runs are not done. The same command goes on with them." in printed
     assert json.loads((folder / "result.json").read_text())["status"] == "stopped"
 
-    subprocess.run(call(*arguments, "--run-dir", tmp_path / "runs"), check=True)
+    again = subprocess.run(
+        call(*arguments, "--run-dir", tmp_path / "runs"), check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert "1 of the 1 were begun before" in again.stdout
     found = json.loads((folder / "result.json").read_text())
     assert found["parameters_sha256"] == expected["parameters_sha256"]
     assert found["mean_reward"] == expected["mean_reward"]

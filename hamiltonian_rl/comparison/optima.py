@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hamiltonian_rl.comparing import Comparison, Job
+from hamiltonian_rl.comparison.plan import Comparison, Job
 from hamiltonian_rl.envs.optimum import Optimum, optimum_of
 from hamiltonian_rl.files import atomic_write, write_text
 

@@ -55,7 +55,7 @@ class LearnedPath(PlannedPath):
     feedback: np.ndarray
 
 
-class LearnedPlanner:
+class ModelLearner:
     """Learns a model from transitions, and plans on it.
 
     Args:

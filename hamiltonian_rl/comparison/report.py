@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from hamiltonian_rl.comparing import Comparison
-from hamiltonian_rl.comparison_optimum import MeanOptimum
-from hamiltonian_rl.comparison_statistics import (
+from hamiltonian_rl.agents.evaluation import STEPS_WITHOUT_LIMIT
+from hamiltonian_rl.comparison.estimates import (
     Estimate,
     MedianTime,
     Time,
     estimate,
     median_time,
 )
+from hamiltonian_rl.comparison.optima import MeanOptimum
+from hamiltonian_rl.comparison.plan import Comparison
 from hamiltonian_rl.envs.making import env_spec
 from hamiltonian_rl.principles.kinematics import times_to_threshold
 
 MILESTONES = {
     "threshold": "Time to a return of {threshold:g}",
-    "solved_for_good": "Time to the first of five returns in a row of {threshold:g}: solved for good",
+    "solved_for_good": "Solved for good: time from which on all returns, five or more, are at least {threshold:g}",
 }
 
 
@@ -42,7 +43,9 @@ class AgentSummary:
         final_return: Interquartile mean of the final returns, with its interval; NaN where there is none.
         regret: Likewise of what they lack of the optimum from the same start states.
         cpu_seconds: Median of the finished runs' training.
-        times: Median steps and seconds by name ("steps_to_threshold", ...); empty where there is no threshold.
+        times: Median steps and seconds by name ("steps_to_threshold", ...); empty where there is no threshold. Of a
+            planner seconds alone: its steps are no samples.
+        plans: Whether it is a planner: it asks the model behind the environment and takes no sample of it.
     """
 
     label: str
@@ -52,6 +55,7 @@ class AgentSummary:
     regret: Estimate
     cpu_seconds: float
     times: dict[str, MedianTime]
+    plans: bool = False
 
 
 def summarize(
@@ -60,6 +64,8 @@ def summarize(
     results: Sequence[dict[str, Any]],
     threshold: float | None = None,
     regrets: Sequence[float] = (),
+    *,
+    plans: bool = False,
 ) -> AgentSummary:
     """Summarize one agent's runs.
 
@@ -69,8 +75,10 @@ def summarize(
         results: Of the runs that have begun, however they ended.
         threshold: Return that counts as solved; None for none.
         regrets: Of the runs of which they are known.
+        plans: Whether the agent asks a model instead of the environment.
     """
     finished = [result for result in results if result["status"] == "finished"]
+    times = _median_times(results, threshold) if results and threshold is not None else {}
     seconds = [result["training_cpu_seconds"] for result in finished]
     return AgentSummary(
         label,
@@ -79,7 +87,8 @@ def summarize(
         estimate([result["mean_reward"] for result in finished]),
         estimate(regrets),
         float(np.median(seconds)) if seconds else np.nan,
-        _median_times(results, threshold) if results and threshold is not None else {},
+        {name: time for name, time in times.items() if not (plans and name.startswith("steps"))},
+        plans,
     )
 
 
@@ -127,11 +136,11 @@ def report_on(
     optima = optima or {}
     results, summaries = {}, []
     for label in comparison.labels:
-        jobs = comparison.of_agent(label)
+        jobs, plans = comparison.of_agent(label), label in comparison.planners
         found = {job.name: result for job in jobs if (result := job.result()) is not None}
         regrets = [optima[name].value - found[name]["mean_reward"] for name in found if name in optima]
         results[label] = list(found.values())
-        summaries.append(summarize(label, len(jobs), results[label], threshold, regrets))
+        summaries.append(summarize(label, len(jobs), results[label], threshold, regrets, plans=plans))
     return Report(comparison, threshold, results, optima, tuple(summaries))
 
 
@@ -162,8 +171,8 @@ def _time_row(summary: AgentSummary, milestone: str) -> dict[str, str]:
     steps, seconds = (summary.times.get(f"{unit}_to_{milestone}") for unit in ("steps", "seconds"))
     return {
         "agent": summary.label,
-        "runs that got there": "-" if steps is None else f"{steps.reached} of {steps.runs}",
-        "T_sample (steps)": _time(steps, 0),
+        "runs that got there": "-" if seconds is None else f"{seconds.reached} of {seconds.runs}",
+        "T_sample (steps)": "model" if summary.plans else _time(steps, 0),
         "T_compute (CPU seconds)": _time(seconds, 2),
     }
 
@@ -172,14 +181,20 @@ def _number(value: float, digits: int | None = None) -> str:
     """Return a number as people read it: of small ones more digits, of none a dash."""
     if np.isnan(value):
         return "-"
-    if digits is None:
-        digits = 2 if abs(value) >= 10 or value == 0 else 4
+    digits = _digits(value) if digits is None else digits
     return f"{round(value, digits) + 0.0:,.{digits}f}"  # no "-0.0000"
 
 
+def _digits(value: float) -> int:
+    return 2 if abs(value) >= 10 or value == 0 else 4
+
+
 def _estimate(found: Estimate) -> str:
-    interval = "" if np.isnan(found.lower) else f" ({_number(found.lower)} to {_number(found.upper)})"
-    return _number(found.mean) + interval
+    if np.isnan(found.lower):
+        return _number(found.mean)
+    digits = _digits(max(map(abs, (found.mean, found.lower, found.upper))))
+    mean, lower, upper = (_number(value, digits) for value in (found.mean, found.lower, found.upper))
+    return f"{mean} ({lower} to {upper})"
 
 
 def _time(time: MedianTime | None, digits: int) -> str:
@@ -209,8 +224,29 @@ def explanation(report: Report) -> str:
         "Times are medians over the runs, unfinished ones too; '>' stands before one that the runs which never got "
         "there leave open: the median is above that."
     )
-    sentences = [returns, *([times] if report.threshold is not None else []), *_optimum_sentence(report)]
+    model = (
+        '"model" stands where an agent asks the model behind the environment and takes no sample of it: it has a '
+        "T_compute and no T_sample."
+    )
+    sentences = [returns]
+    if report.threshold is None:
+        sentences.append("There are no times to a return: the environment has no threshold; --threshold R gives one.")
+    else:
+        sentences += [times, *([model] if report.comparison.planners else [])]
+    sentences += [*_cut_sentence(report), *_optimum_sentence(report)]
     return " ".join(sentences)
+
+
+def _cut_sentence(report: Report) -> list[str]:
+    """Say whose last greedy episodes had no end of their own; nothing where all had one."""
+    cut = {label: sum(result.get("episodes_cut", 0) for result in results) for label, results in report.results.items()}
+    shares = ", ".join(f"{count:,} of {label}" for label, count in cut.items() if count)
+    if not shares:
+        return []
+    return [
+        f"Greedy episodes that found no end were cut off after {STEPS_WITHOUT_LIMIT:,} steps, for the environment has "
+        f"no limit: {shares}. Their returns say no more than that."
+    ]
 
 
 def _optimum_sentence(report: Report) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from hamiltonian_rl.comparing import Job
-from hamiltonian_rl.comparison_worker import Outcome
+from hamiltonian_rl.comparison.plan import Job
+from hamiltonian_rl.comparison.worker import Outcome
 from hamiltonian_rl.console import SECONDS_BETWEEN_LINES
 
 LEAST_SHARE = 0.02  # of a run, before its speed is trusted: the first steps may take longer
@@ -98,7 +98,7 @@ class ComparisonProgress:
         now = time.monotonic()
         if self._bars.disable and now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            self.console.print(f"{self._note()}; {job.name}: {where}")
+            self.console.print(f"{self._note()}; {job.name}: {where}", soft_wrap=True, markup=False)
 
     def ended(self, outcome: Outcome) -> None:
         """Say how a run ended, and take its bar away."""
@@ -114,7 +114,8 @@ class ComparisonProgress:
 
     def stopping(self) -> None:
         """Say what Ctrl-C does."""
-        self.console.print("Stopping: every run saves a checkpoint. Once more to stop at once, without saving.")
+        sentence = "Stopping: every run saves a checkpoint. Once more to stop at once, without saving."
+        self.console.print(sentence, soft_wrap=True)
 
     def _note(self) -> str:
         seconds = self._left.seconds()

@@ -19,6 +19,7 @@ from typing import Any
 import tomli_w
 
 from hamiltonian_rl.agents import agent_class
+from hamiltonian_rl.agents.base import Agent
 from hamiltonian_rl.agents.settings import parse_assignment
 from hamiltonian_rl.envs.making import close_env, env_spec, make_training_env
 from hamiltonian_rl.errors import CheckpointError, HamiltonianRLError, RunStorageError, UsageError
@@ -56,16 +57,19 @@ def parse_agents(text: str) -> list[AgentChoice]:
         [('sb3:ppo', {}), ('dqn', {'gamma': 0.9, 'hidden': [64, 64]})]
     """
     labels = [part.strip() for part in re.split(r",(?![^\[]*\])", text)]  # commas in brackets belong to a setting
-    if "" in labels:
-        raise UsageError(f'--agents is "{text}"; expected names with commas between, for instance dqn,sb3:ppo.')
     for label in labels:
         if labels.count(label) > 1:
             raise UsageError(f"--agents names {label} twice; settings tell two of a kind apart: {label}:gamma=0.9.")
     choices = []
     for label in labels:
         parts = label.split(":")
-        name = ":".join(itertools.takewhile(lambda part: "=" not in part, parts))
-        assignments = parts[name.count(":") + 1 if name else 0 :]
+        names = list(itertools.takewhile(lambda part: "=" not in part, parts))
+        name, assignments = ":".join(names), parts[len(names) :]
+        if not re.fullmatch(r"[\w:.-]*\w", name):
+            raise UsageError(
+                f'--agents has "{label}"; expected names with commas between and settings behind colons, for instance '
+                "dqn,sb3:ppo,dqn:gamma=0.9."
+            )
         choices.append(AgentChoice(label, name, dict(map(parse_assignment, assignments))))
     return choices
 
@@ -128,12 +132,14 @@ class Comparison:
         labels: Of the agents.
         folder: Of the comparison.
         jobs: A run for each agent and seed; the first seed of all agents comes first.
+        planners: Labels of the agents that ask the model behind the environment and take no sample of it.
     """
 
     env: str
     labels: tuple[str, ...]
     folder: Path
     jobs: tuple[Job, ...]
+    planners: frozenset[str] = frozenset()
 
     def of_agent(self, label: str) -> list[Job]:
         """Return the runs of an agent, by seed."""
@@ -170,24 +176,25 @@ def plan_comparison(
         "env_settings": env_settings or {},
         **{name: value for name, value in shared.items() if value is not None},
     }
-    configs = {}
+    configs, planners = {}, set()
     for agent in agents:
         say(f"{agent.label}:")
         configs[agent.label] = resolve(
             env, agent=agent.name, settings=agent.settings, say=lambda text: say(f"  {text}"), **shared
         )
-        _check_agent(configs[agent.label])
+        if _checked_agent(configs[agent.label]).learns_from == "model":
+            planners.add(agent.label)
     folder = _comparison_folder(root, {"env": env, **shared})
     jobs = tuple(
         Job(label, dataclasses.replace(config, seed=seed), folder)
         for seed in range(seeds)
         for label, config in configs.items()
     )
-    return Comparison(env, tuple(configs), folder, jobs)
+    return Comparison(env, tuple(configs), folder, jobs, frozenset(planners))
 
 
-def _check_agent(config: RunConfig) -> None:
-    """Make the agent once: what does not fit is told before hours of computing, not after.
+def _checked_agent(config: RunConfig) -> Agent:
+    """Return the agent, made once: what does not fit is told before hours of computing, not after.
 
     Raises:
         UsageError: It does not suit the environment.
@@ -195,7 +202,7 @@ def _check_agent(config: RunConfig) -> None:
     native = agent_class(config.agent).native_vector_envs
     env = make_training_env(config.env, config.n_envs, config.env_settings, native=native)
     try:
-        made_agent(config, env)
+        return made_agent(config, env)
     finally:
         close_env(env)
 

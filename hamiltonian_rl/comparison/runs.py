@@ -19,8 +19,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-from hamiltonian_rl.comparing import Job
-from hamiltonian_rl.comparison_worker import Outcome, work
+from hamiltonian_rl.comparison.plan import Job
+from hamiltonian_rl.comparison.worker import Outcome, work
 from hamiltonian_rl.console import handling_stops
 from hamiltonian_rl.tracking.run_folder import file_name
 
