@@ -38,8 +38,8 @@ class CostateSettings:
     """What a costate agent plans, and on which model."""
 
     model: str = setting("known", "known: the environment's own; learned: from the agent's own transitions")
-    horizon: int = setting(0, "steps planned ahead (0: to the end of the episode; learned: 50)", least=0)
-    stride: int = setting(0, "steps of a path gone before the next is planned (0: all; learned: 1)", least=0)
+    horizon: int = setting(0, "steps planned ahead (0: to the end of the episode; learned: 70)", least=0)
+    stride: int = setting(0, "steps of a path gone before the next is planned (0: all; learned: 5)", least=0)
     points: int = setting(0, "points of the grid along each coordinate (0: as `hrl solve`)", least=0, most=10_000)
     search: bool = setting(True, "look for better optima by kicks, some eighty solutions a path more")
     tol: float = setting(1e-6, "of the paths' stationarity", above=0)

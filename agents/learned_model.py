@@ -65,6 +65,27 @@ class Posterior:
         return np.asarray(self.mean + np.einsum("kfg,kg->kf", self.spread, generator.normal(size=self.mean.shape)))
 
 
+def draw_waves(inputs: int, waves: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw directions ``(M, d)`` and phases ``(M,)``: each wave along some of the inputs only, any number of them.
+
+    What depends on few inputs, as rewards mostly do, is then told from few transitions.
+
+    Args:
+        inputs: d.
+        waves: M.
+        generator: Of the draws.
+
+    Example:
+        >>> directions, phases = draw_waves(3, 500, np.random.default_rng(0))
+        >>> np.unique((directions != 0.0).sum(1)).tolist()
+        [1, 2, 3]
+    """
+    sizes = generator.integers(1, inputs, waves, endpoint=True)[:, None]
+    along = generator.random((waves, inputs)).argsort(1) < sizes
+    directions = generator.normal(size=(waves, inputs)) * along * np.sqrt(inputs / sizes)
+    return directions, generator.uniform(0.0, 2.0 * np.pi, waves)
+
+
 def fit(x: np.ndarray, y: np.ndarray, directions: np.ndarray, phases: np.ndarray, bent: np.ndarray) -> Posterior:
     """Return the posterior of ``y = w φ(x) + noise``, its prior chosen by the evidence.
 
@@ -75,8 +96,8 @@ def fit(x: np.ndarray, y: np.ndarray, directions: np.ndarray, phases: np.ndarray
     Args:
         x: ``(N, d)``, at least two rows.
         y: ``(N, K)``.
-        directions: Standard normal, ``(M, d)``.
-        phases: Uniform in [0, 2π], ``(M,)``.
+        directions: Of the waves, ``(M, d)``; see `draw_waves`.
+        phases: ``(M,)``.
         bent: Which outputs may have squares, ``(K,)`` of bool: a model that is squared again and again is no model.
 
     Example:

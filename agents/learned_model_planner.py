@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hamiltonian_rl.tracking.checkpoint import Tree
 
 ENDLESS = 10**9  # steps of an episode whose limit is not known
-HORIZON, STRIDE = 50, 1  # where 0 is asked for
+HORIZON, STRIDE = 70, 5  # where 0 is asked for
 VALUE_HORIZON = 100  # of the value at the end of a path
 
 
@@ -25,8 +25,8 @@ class LearnedModelPlanner(Planner):
 
     Args:
         learner: What learns the model.
-        horizon: Steps planned ahead; 0 for 50.
-        stride: Steps of a path that are gone before another is planned; 0 for 1.
+        horizon: Steps planned ahead; 0 for 70.
+        stride: Steps of a path that are gone before another is planned; 0 for 5.
         random_steps: Before the first model.
         relearn: Steps between two fits; there is one at each episode's end, too.
         generator: Of the random steps.

@@ -18,8 +18,10 @@ from hamiltonian_rl.agents.learned_model import Features
 from hamiltonian_rl.agents.learned_problem import LearnedProblem
 
 STATES = 1000  # that the value is fitted at, at the most
-WAVES, LENGTH, RIDGE = 150, 0.7, 1e-3
+WAVES, LENGTH, RIDGE = 200, 0.5, 1e-2
+DRAWS, TRIALS = 3, 30  # of the waves, and states that tell by a path which draw is best
 HOLD = 3  # steps that an action is kept
+LONGEST = 10  # holds that a first action is tried for
 MOST_ACTIONS = 27  # that are compared: see `compared_actions`
 
 
@@ -58,6 +60,30 @@ class FittedValue:
             best = (paid + (there @ self.weights).reshape(paid.shape)).max(1)
             self.weights = solve @ np.clip(best, min(least, 0.0), max(most, 0.0))
 
+    @classmethod
+    def draws(
+        cls,
+        problem: LearnedProblem,
+        states: np.ndarray,
+        actions: np.ndarray,
+        horizon: int,
+        generator: np.random.Generator,
+    ) -> list[Self]:
+        """Return values of some draws of waves, first the one whose greedy paths return most: one in five is bad.
+
+        Args:
+            problem: See above, as for all.
+            states: ``(N, n)``.
+            actions: ``(k, m)``.
+            horizon: Steps.
+            generator: Of the draws.
+        """
+        values = [cls(problem, states, actions, horizon, generator) for _ in range(DRAWS)]
+        trials = states[generator.choice(len(states), min(TRIALS, len(states)), replace=False)]
+        nothing = np.zeros(len(trials), np.int64)
+        returns = [value._led(trials, horizon, nothing, nothing)[1].mean() for value in values]
+        return [values[i] for i in np.argsort(-np.nan_to_num(returns, nan=-np.inf))]
+
     def state(self) -> dict[str, np.ndarray]:
         """Return the value, for a checkpoint."""
         waves = {"directions": self.features.directions, "phases": self.features.phases}
@@ -83,13 +109,43 @@ class FittedValue:
 
     def greedy(self, states: np.ndarray, horizon: int) -> np.ndarray:
         """Return the actions of the greedy path from each state, ``(B, horizon, m)``."""
-        chosen = []
-        for _ in range(-(-horizon // HOLD)):
+        nothing = np.zeros(len(states), np.int64)
+        return self._led(states, horizon, nothing, nothing)[0]
+
+    def best_led(self, states: np.ndarray, horizon: int) -> np.ndarray:
+        """Return the actions of the best path of those that are greedy after one action has been kept for a while.
+
+        The value is rough: what it takes for the second best at first is tried (a rollout algorithm).
+
+        Args:
+            states: ``(B, n)``.
+            horizon: Steps.
+
+        Returns:
+            ``(B, horizon, m)``.
+        """
+        holds = np.arange(1, LONGEST + 1)
+        first = np.concatenate([[0], np.tile(np.arange(len(self._actions)), len(holds))])
+        held = np.concatenate([[0], np.repeat(holds, len(self._actions))])
+        rows, ways = len(states), len(first)
+        actions, paid = self._led(np.repeat(states, ways, 0), horizon, np.tile(first, rows), np.tile(held, rows))
+        best = np.where(np.isfinite(paid), paid, -np.inf).reshape(rows, ways).argmax(1)
+        return np.asarray(actions.reshape(rows, ways, *actions.shape[1:])[np.arange(rows), best])
+
+    def _led(
+        self, states: np.ndarray, horizon: int, first: np.ndarray, held: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return actions ``(B, horizon, m)`` and their return: one kept for some holds, then the greedy ones."""
+        chosen, total = [], np.zeros(len(states))
+        every = np.arange(len(states))
+        for hold in range(-(-horizon // HOLD)):
             after, paid = self._ahead(states)
-            best = (paid + (self.features(after) @ self.weights).reshape(paid.shape)).argmax(1)
-            states = after.reshape(*paid.shape, -1)[np.arange(len(states)), best]
-            chosen += [self._actions[best]] * HOLD
-        return np.stack(chosen[:horizon], 1)
+            greedy = (paid + (self.features(after) @ self.weights).reshape(paid.shape)).argmax(1)
+            taken = np.where(hold < held, first, greedy)
+            states = after.reshape(*paid.shape, -1)[every, taken]
+            total += paid[every, taken]
+            chosen += [self._actions[taken]] * HOLD
+        return np.stack(chosen[:horizon], 1), total
 
 
 def compared_actions(low: np.ndarray, high: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -24,7 +24,7 @@ import gymnasium as gym
 import numpy as np
 
 from hamiltonian_rl.agents.action_codes import ActionCodes
-from hamiltonian_rl.agents.learned_model import Features, Posterior, fit
+from hamiltonian_rl.agents.learned_model import Features, Posterior, draw_waves, fit
 from hamiltonian_rl.agents.learned_problem import LearnedProblem
 from hamiltonian_rl.agents.learned_value import FittedValue, compared_actions
 from hamiltonian_rl.agents.led_paths import Followed, PlannedPath
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 EFFORT = 0.1  # cost of a full action where the reward says nothing: without it the optimum is not strict
 FIRST_ITERATIONS, ITERATIONS = 50, 8  # of a new path, and of one that goes on: it is soon planned anew
 MEMBERS = 5  # of the ensemble
+STOPPED = 0.01  # how far beyond a bound the model is where that stopped it, in units of the changes' spread
 LEAVE = 1.0  # how far from its path a state may be, in units of the states' spread
 
 
@@ -91,15 +92,16 @@ class ModelLearner:
             )
         self.codes = ActionCodes(action_space)
         self.problem = LearnedProblem(self.codes.low, self.codes.high, states=space.shape[0], waves=waves)
+        self._bounds = space.low.astype(np.float64), space.high.astype(np.float64)
         self._tol, self._memory, self._generator = tol, memory, generator
         inputs = space.shape[0] + len(self.codes.low)
-        self._waves = generator.normal(size=(waves, inputs)), generator.uniform(0.0, 2.0 * np.pi, waves)
+        self._waves = draw_waves(inputs, waves, generator)
         n = space.shape[0]
         self._inputs, self._outputs = np.zeros((0, inputs)), np.zeros((0, n + 1))
         self._ended, self._began = np.zeros(0, bool), np.zeros((0, n))
         self._posterior: Posterior | None = None
         self._member = np.zeros(0)
-        self._value: FittedValue | None = None
+        self._values: list[FittedValue] = []  # the best one first
         self._phase: Any = None
         self.figures: dict[str, float] = {}
 
@@ -129,8 +131,8 @@ class ModelLearner:
     def learn(self, horizon: int) -> None:
         """Fit model and value to all transitions seen so far."""
         n = self.problem.state_space.shape[0]
-        bent = np.arange(n + 1) == n  # the reward
-        self._posterior = fit(self._inputs, self._outputs, *self._waves, bent)
+        self.problem.set_circles(self._inputs[:, :n])
+        self._posterior = self._fit()
         ensemble = np.array([self._posterior.draw(self._generator) for _ in range(MEMBERS)])
         self._member = ensemble[0]
         self._look(self._posterior, ensemble)
@@ -139,7 +141,34 @@ class ModelLearner:
         states, points = self._inputs[:, :n], self._inputs[:, n:]
         low, high = (np.where(np.isfinite(x), x, y) for x, y in self._ranges(points))
         actions = compared_actions(low, high, self._generator)
-        self._value = FittedValue(self.problem, states, actions, horizon, self._generator)
+        self._values = FittedValue.draws(self.problem, states, actions, horizon, self._generator)
+
+    def _fit(self) -> Posterior:
+        """Fit the model, apart from where a bound of the observations stopped it, and note which bounds do."""
+        n = self.problem.state_space.shape[0]
+        bent = np.arange(n + 1) == n  # the reward
+        x, y, low, high = self._inputs, self._outputs, *self._bounds
+
+        def fit_where(rows: np.ndarray) -> Posterior:
+            return fit(x[rows], y[rows], *self._waves, bent)
+
+        arrived = x[:, :n] + y[:, :n]
+        below, above = np.asarray(arrived <= low), np.asarray(arrived >= high)
+        inside = np.asarray(~(below | above).any(1))
+        if inside.all() or 2 * inside.sum() < len(x):
+            self._stop(np.zeros(n, bool), np.zeros(n, bool))
+            return fit_where(np.ones(len(x), bool))
+        model = fit_where(inside)
+        freely = x[:, :n] + (model.features(x) @ model.mean.T)[:, :n]
+        beyond = STOPPED * y[:, :n].std(0)
+        below, above = below & (freely < low - beyond), above & (freely > high + beyond)
+        self._stop(below.any(0), above.any(0))
+        return fit_where(~(below | above).any(1))
+
+    def _stop(self, below: np.ndarray, above: np.ndarray) -> None:
+        """Have the problem know which bounds stop a coordinate, each ``(n,)`` of bool."""
+        self.problem.least.copy_(_tensor(np.where(below, self._bounds[0], -np.inf)))
+        self.problem.most.copy_(_tensor(np.where(above, self._bounds[1], np.inf)))
 
     def _look(self, model: Posterior, ensemble: np.ndarray) -> None:
         """Note how well the model fits and how far its members are apart, in units of how much the outputs vary."""
@@ -191,15 +220,18 @@ class ModelLearner:
     ) -> list[LearnedPath]:
         """Return paths of some steps from states ``(B, n)``, their policies giving points (`ActionCodes`).
 
-        Each is the better of two: what goes on from the path before, and the greedy path of the value, both improved.
+        Each is the best of what goes on from the path before and the greedy path of the value, all improved. A new path
+        begins with what is best of many first actions, by each draw of the value.
         """
-        assert self._value is not None
+        assert self._values
         self._imagine(exploring=exploring)
         if self._phase is None:
             self._phase = prepare(self.problem)
         before = [(one[0], one[1]) if one is not None and isinstance(one[0], LearnedPath) else None for one in so_far]
-        starts = [self._going_on(states, steps, before), self._value.greedy(states, steps)]
-        return self._improved(states, starts, FIRST_ITERATIONS if None in before else ITERATIONS)
+        new = None in before
+        starts = [self._going_on(states, steps, before)]
+        starts += [v.best_led(states, steps) for v in self._values] if new else [self._values[0].greedy(states, steps)]
+        return self._improved(states, starts, FIRST_ITERATIONS if new else ITERATIONS)
 
     def _going_on(self, states: np.ndarray, steps: int, before: list[tuple[LearnedPath, int] | None]) -> np.ndarray:
         """Return the actions that lead on along paths by their feedback, and after their ends as at last; or none."""
@@ -247,7 +279,7 @@ class ModelLearner:
         """Return what was seen and learnt, for a checkpoint."""
         seen = {name: getattr(self, f"_{name}") for name in _SEEN}
         tree: dict[str, Any] = {"seen": seen, "directions": self._waves[0], "phases": self._waves[1], "model": None}
-        if self._posterior is not None and self._value is not None:
+        if self._posterior is not None:
             features = self._posterior.features
             tree["model"] = {
                 "directions": features.directions,
@@ -256,7 +288,7 @@ class ModelLearner:
                 "member": self._member,
                 "noise": self._posterior.noise,
                 **{name: getattr(self.problem, name).numpy().copy() for name in _SHAPED},
-                "value": self._value.state(),
+                "values": [value.state() for value in self._values],
             }
         return tree
 
@@ -274,7 +306,7 @@ class ModelLearner:
         self._member = model["member"]
         for name in _SHAPED:
             getattr(self.problem, name).copy_(_tensor(model[name]))
-        self._value = FittedValue.from_state(self.problem, model["value"])
+        self._values = [FittedValue.from_state(self.problem, value) for value in model["values"]]
 
     def path_state(self, path: PlannedPath) -> Tree:
         """Return a path, for a checkpoint."""
@@ -291,7 +323,7 @@ class ModelLearner:
 
 
 _SEEN = ("inputs", "outputs", "ended", "began")
-_SHAPED = ("goal", "pull", "effort")
+_SHAPED = ("goal", "pull", "effort", "least", "most", "circles", "rest")
 
 
 def _tensor(numbers: np.ndarray) -> Any:

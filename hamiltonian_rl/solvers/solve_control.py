@@ -162,17 +162,31 @@ def solve_control(
         elif problem.relaxed() is not None:
             relaxed = solve_relaxed(problem, states, starts, tol=tol, announce=announce)
         else:
-            paths = solve(states, starts=[*_blind_starts(problem), *starts])
-            if grid_path is not None:
-                paths = best_of([paths, solve(states, initial_actions=_along(grid_path), barrier=False)])
-            elif search:
-                paths = best_of([paths, *_cut_short(problem, states, solve)])
-            if search:
-                paths = searched(paths, None if grid is None else grid.action_at, partial(solve, barrier=False))
+            paths = _finite_paths(problem, states, starts, grid, grid_path, search, solve)
     if endless and grid is not None:
         grid_path = _greedy_path(grid, states, paths)
     left_out = "" if route != "both" else no_grid if grid is None else no_costates
     return ControlSolution(problem, states, paths, relaxed, grid, grid_path, left_out)
+
+
+def _finite_paths(
+    problem: ControlProblem,
+    states: np.ndarray,
+    starts: Sequence[Start],
+    grid: GridSolution | None,
+    grid_path: Rollout | None,
+    search: bool,
+    solve: Callable[..., PathSolution],
+) -> PathSolution:
+    """Return the best paths of a horizon by costates, from all the starts that there are."""
+    paths = solve(states, starts=[*_blind_starts(problem), *starts])
+    if grid_path is not None:
+        paths = best_of([paths, solve(states, initial_actions=_along(grid_path), barrier=False)])
+    elif search:
+        paths = best_of([paths, *_cut_short(problem, states, solve)])
+    if search:
+        paths = searched(paths, None if grid is None else grid.action_at, partial(solve, barrier=False))
+    return paths
 
 
 def _given_states(problem: ControlProblem, states: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from hamiltonian_rl.agents.action_codes import ActionCodes
 from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.agents.learned_model import Features, fit
 from hamiltonian_rl.agents.learned_problem import LearnedProblem
+from hamiltonian_rl.agents.learned_value import HOLD, FittedValue
 from hamiltonian_rl.envs.problems import problem
+from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import UsageError
 
 
@@ -80,6 +84,69 @@ def test_discrete_actions_are_equally_far_from_each_other_and_rounded_to_the_nea
     np.testing.assert_allclose(apart, apart[0])
     assert (np.abs(points) <= 1.0 + 1e-12).all()
     np.testing.assert_array_equal(codes.actions(0.6 * points), actions)
+
+
+def test_the_pendulum_is_learnt_with_its_limit_of_speed_and_keeps_to_its_circle():
+    agent = CostateAgent(gym.make("Pendulum-v1"), seed=0, model="learned", random_steps=2)
+    learner = agent._planner.learner
+    generator, env = np.random.default_rng(8), gym.make("Pendulum-v1")
+    env.reset(seed=8)
+    for episode in range(300):  # pushed for a step from anywhere
+        env.unwrapped.state = generator.uniform([-np.pi, -8.0], [np.pi, 8.0])
+        before, action = env.unwrapped._get_obs(), generator.uniform(-2.0, 2.0, 1).astype(np.float32)
+        after, reward, *_ = env.step(action)
+        rows, never = (x[None] for x in (before, action, np.float64(reward), after)), np.zeros(1, bool)
+        observation, action, reward, after = rows
+        learner.see(Transitions(observation, action, reward, after, never, never, ~never), np.array([episode == 0]))
+    learner.learn(10)
+    angles, speeds, torques = generator.uniform([[-np.pi], [-8.0], [-2.0]], [[np.pi], [8.0], [2.0]], (3, 200))
+    states = np.stack([np.cos(angles), np.sin(angles), speeds], 1)
+    learner._imagine(exploring=False)
+    found, _ = learner.problem.ahead(states, torques[:, None])
+    # Linear in the observation but for the limit: 15 sin θ + 3 u, for 0.05 s. Speeds are of single precision, 5e-7.
+    speed = np.clip(speeds + 0.05 * (15.0 * np.sin(angles) + 3.0 * torques), -8.0, 8.0)
+    assert (np.abs(speed) == 8.0).sum() > 3
+    np.testing.assert_allclose(found[:, 2], speed, atol=1e-4)
+    for _ in range(100):
+        found, _ = learner.problem.ahead(found, torques[:, None])
+    np.testing.assert_allclose(found[:, 0] ** 2 + found[:, 1] ** 2, 1.0, rtol=1e-6)
+
+
+def test_coordinates_that_are_no_angle_are_on_no_circle():
+    p = LearnedProblem(-np.ones(1), np.ones(1), states=4, waves=2)
+    angle = np.linspace(0.0, 3.0, 9)
+    p.set_circles(np.stack([2.0 * np.cos(angle), angle, 2.0 * np.sin(angle), 0.0 * angle], 1))
+    # On a circle of radius 2 the sum of the squares is 4.
+    expected = np.zeros((4, 4))
+    expected[np.ix_([0, 2], [0, 2])] = 0.25
+    np.testing.assert_allclose(p.circles, expected, atol=1e-12)
+    np.testing.assert_array_equal(p.rest, [0.0, 1.0, 0.0, 1.0])
+
+
+def test_the_best_led_path_is_that_of_trying_all():
+    generator = np.random.default_rng(9)
+    p = LearnedProblem(-np.ones(1), np.ones(1), states=2, waves=3)
+    features = Features(generator.normal(size=(3, 3)), generator.normal(size=3))
+    weights = 0.1 * generator.normal(size=(3, Features.count(3, 3)))
+    weights[:-1, p.weights.shape[1] :] = 0.0
+    p.set_model(features, weights)
+    actions, states = np.array([[-1.0], [0.0], [1.0]]), generator.normal(size=(6, 2))
+    value, steps = FittedValue(p, states, actions, 12, generator), 12
+
+    def paid(state, taken):
+        total = 0.0
+        for action in taken:
+            (state, reward) = p.ahead(state[None], action[None])
+            state, total = state[0], total + reward[0]
+        return total, state
+
+    for state, found in zip(states, value.best_led(states, steps), strict=True):
+        ways = []
+        for action, held in itertools.product(actions, range(0, steps + 1, HOLD)):
+            first = np.tile(action, (held, 1))
+            rest = value.greedy(paid(state, first)[1][None], steps - held)[0] if held < steps else first[:0]
+            ways.append(paid(state, np.concatenate([first, rest]))[0])
+        assert paid(state, found)[0] == pytest.approx(max(ways), rel=1e-9)
 
 
 def test_the_dynamics_of_a_regulator_are_learnt_and_the_policy_is_riccatis():
