@@ -86,10 +86,10 @@ def by_paths(problem: ControlProblem) -> Case:
     problem.terminal_reward = lambda state: state[..., 0] * 0.0  # type: ignore[method-assign]
 
     def truth(states: np.ndarray) -> Targets:
-        paths = solve_control(problem, states, search=False).paths
+        paths = solve_control(problem, states).paths
         return Targets(torch.as_tensor(paths.value), torch.as_tensor(paths.trajectory.costates[:, 0]))
 
-    return Case(problem, truth, costate_weight=0.05, huber_threshold=0.05)
+    return Case(problem, truth, costate_weight=0.3, huber_threshold=0.05)
 
 
 CASES: dict[str, Callable[[], Case]] = {

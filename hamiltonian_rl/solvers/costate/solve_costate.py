@@ -113,12 +113,10 @@ def solve_costate(
     mirrored = starts is None and barrier and bounded_on_both_sides(problem)
     paths = [first_path(problem, states, x) for x in firsts]
 
-    def solve(part: slice) -> PathSolution:
-        arrays = [[np.ascontiguousarray(y[part]) for y in (x.states, x.actions, x.rewards, x.value)] for x in paths]
-        some, own = [Trajectory(*x) for x in arrays], np.ascontiguousarray(states[part])
-        return _solve_from_all(problem, own, some, settings, solve_phase, barrier, mirrored)
+    def solve(states: np.ndarray, firsts: list[Trajectory]) -> PathSolution:
+        return _solve_from_all(problem, states, firsts, settings, solve_phase, barrier, mirrored)
 
-    return in_threads(solve, len(states), threads if solve_phase.name == "compiled" else 1)
+    return in_threads(solve, states, paths, threads if solve_phase.name == "compiled" else 1)
 
 
 def _solve_from_all(

@@ -15,32 +15,44 @@ from hamiltonian_rl.tracing.vector_code import LANES
 from hamiltonian_rl.trajectory import Trajectory
 
 
-def in_threads(solve: Callable[[slice], PathSolution], count: int, threads: int) -> PathSolution:
+def in_threads(
+    solve: Callable[[np.ndarray, list[Trajectory]], PathSolution],
+    states: np.ndarray,
+    firsts: list[Trajectory],
+    threads: int,
+) -> PathSolution:
     """Return the solution for all states, every thread having solved its share of them.
 
     Args:
-        solve: For the states of a slice.
-        count: Of the states.
+        solve: From initial states and the first paths of each start.
+        states: ``(B, n)``.
+        firsts: Of every start.
         threads: No more than there are eights of states are begun.
     """
-    threads = min(threads, -(-count // LANES))
+    threads = min(threads, -(-len(states) // LANES))
     if threads == 1:
-        return solve(slice(None))
+        return solve(states, firsts)
     shares = [slice(first, None, threads) for first in range(threads)]  # not blocks: neighbours are alike, all hard
     whole: list[PathSolution] = []
     lock = Lock()
 
     def solve_share(share: slice) -> PathSolution:
-        part = solve(share)
+        part = solve(np.ascontiguousarray(states[share]), [_share_of(first, share) for first in firsts])
         with lock:
             if not whole:
-                whole.append(_empty(part, count))
+                whole.append(_empty(part, len(states)))
         _fill(whole[0], share, part)
         return part
 
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(solve_share, shares))
     return replace(whole[0], from_all_starts=_JoinedRuns(parts, shares))
+
+
+def _share_of(path: Trajectory, share: slice) -> Trajectory:
+    """Return the first paths of a share; they have no costates yet."""
+    arrays = path.states, path.actions, path.rewards, path.value
+    return Trajectory(*(np.ascontiguousarray(array[share]) for array in arrays))
 
 
 class _JoinedRuns(Sequence[PathSolution]):
