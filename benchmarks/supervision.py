@@ -80,24 +80,29 @@ def regulator(n: int) -> Case:
     return Case(problem, truth, costate_weight=0.95, huber_threshold=np.inf)
 
 
-def by_paths(problem: ControlProblem) -> Case:
-    """Return a problem with the values and costates of its best paths, without a terminal reward."""
+def by_paths(problem: ControlProblem, *, search: bool) -> Case:
+    """Return a problem with the values and costates of its best paths, without a terminal reward.
+
+    Args:
+        problem: The problem.
+        search: Of `solve_control`; where there is a grid its greedy paths do nearly as well, in a tenth of the time.
+    """
     problem.discount, problem.horizon = DISCOUNT, STEPS
     problem.terminal_reward = lambda state: state[..., 0] * 0.0  # type: ignore[method-assign]
 
     def truth(states: np.ndarray) -> Targets:
-        paths = solve_control(problem, states).paths
+        paths = solve_control(problem, states, search=search).paths
         return Targets(torch.as_tensor(paths.value), torch.as_tensor(paths.trajectory.costates[:, 0]))
 
-    return Case(problem, truth, costate_weight=0.3, huber_threshold=0.05)
+    return Case(problem, truth, costate_weight=0.05, huber_threshold=0.05)
 
 
 CASES: dict[str, Callable[[], Case]] = {
     "regulator-2": lambda: regulator(2),
     "regulator-4": lambda: regulator(4),
     "regulator-8": lambda: regulator(8),
-    "pendulum": lambda: by_paths(Pendulum()),
-    "cart-pole": lambda: by_paths(CartPoleSwingUp()),
+    "pendulum": lambda: by_paths(Pendulum(), search=False),
+    "cart-pole": lambda: by_paths(CartPoleSwingUp(), search=True),
 }
 
 
