@@ -228,10 +228,19 @@ class ModelLearner:
         if self._phase is None:
             self._phase = prepare(self.problem)
         before = [(one[0], one[1]) if one is not None and isinstance(one[0], LearnedPath) else None for one in so_far]
-        new = None in before
-        starts = [self._going_on(states, steps, before)]
-        starts += [v.best_led(states, steps) for v in self._values] if new else [self._values[0].greedy(states, steps)]
-        return self._improved(states, starts, FIRST_ITERATIONS if new else ITERATIONS)
+        paths: dict[int, LearnedPath] = {}
+        new = np.array([one is None for one in before])
+        for rows, begins in ((np.flatnonzero(new), True), (np.flatnonzero(~new), False)):
+            if len(rows):
+                here = states[rows]
+                starts = [self._going_on(here, steps, [before[row] for row in rows])]
+                if begins:
+                    starts += [value.best_led(here, steps) for value in self._values]
+                else:
+                    starts.append(self._values[0].greedy(here, steps))
+                found = self._improved(here, starts, FIRST_ITERATIONS if begins else ITERATIONS)
+                paths.update(zip(rows.tolist(), found, strict=True))
+        return [paths[row] for row in range(len(states))]
 
     def _going_on(self, states: np.ndarray, steps: int, before: list[tuple[LearnedPath, int] | None]) -> np.ndarray:
         """Return the actions that lead on along paths by their feedback, and after their ends as at last; or none."""
