@@ -114,7 +114,8 @@ class ControlProblem(ABC):
         Uniform within ``spread`` of ``start``; in the state space where there is no ``start``.
 
         Raises:
-            UsageError: ``start`` or ``spread`` is of another length than the state.
+            UsageError: ``start`` or ``spread`` is of another length than the state; or there is no ``start``, and the
+                state space has no bounds to draw within.
         """
         low, high = self.state_space.low, self.state_space.high
         if len(self.start):
@@ -126,6 +127,11 @@ class ControlProblem(ABC):
                     "coordinate of the state, or no spread."
                 )
             return center + spread * generator.uniform(-1.0, 1.0, (n, *center.shape))
+        if not np.isfinite([low, high]).all():
+            raise UsageError(
+                f"{type(self).__name__} has no start, and its state space no bounds to draw one within. Give it a "
+                "start (and a spread), or a bounded state_space."
+            )
         return generator.uniform(low, high, (n, *low.shape))
 
     def relaxed(self) -> Relaxation | None:

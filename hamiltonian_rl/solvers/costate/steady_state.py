@@ -101,8 +101,10 @@ def check_timeless(problem: ControlProblem) -> None:
     if can_end(problem):
         raise UsageError("The problem's episodes can end, so that there is no infinite horizon; give one: horizon=N.")
     generator = np.random.default_rng(0)
-    state = torch.as_tensor(problem.initial_states(5, generator))
-    action = torch.as_tensor(np.clip(generator.uniform(-1.0, 1.0, (5, *problem.action_space.shape)), *_bounds(problem)))
+    state, action = (
+        torch.as_tensor(np.clip(generator.uniform(-1.0, 1.0, (5, *space.shape)), space.low, space.high))
+        for space in (problem.state_space, problem.action_space)
+    )
     with torch.no_grad():
         for name in ("dynamics", "reward", "constraints"):
             values = [getattr(problem, name)(state, action, step) for step in (0, 1, 2, 10, 1000)]

@@ -250,3 +250,13 @@ def test_a_pole_is_swung_up_for_ever_and_stays_up() -> None:
     # Its actions earn what is said, step by step in the problem itself, and nothing is left to pay at the end.
     replayed = rollout(pole, hanging, solution.trajectory.actions[:, :300])
     np.testing.assert_allclose(replayed.rewards.sum(1), solution.value, atol=1e-4)
+
+
+def test_states_without_bounds_or_start_have_an_infinite_horizon_too() -> None:
+    bounded = LinearQuadratic(np.array([[0.9]]), np.array([[1.0]]), horizon=None)
+    free = LinearQuadratic(np.array([[0.9]]), np.array([[1.0]]), horizon=None)
+    free.state_space, free.start = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64), ()
+    with pytest.raises(UsageError, match="no bounds to draw one within"):
+        free.initial_states(1, np.random.default_rng(0))
+    values = [solve_costate(regulator, np.array([2.0])).value for regulator in (bounded, free)]
+    np.testing.assert_allclose(*values, rtol=1e-12)
