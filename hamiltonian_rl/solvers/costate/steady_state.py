@@ -7,6 +7,7 @@ the value is ``V(s) = r̄ / (1 - γ) + λ̄ᵀ(s - s̄) + ½ (s - s̄)ᵀ P (s -
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -101,10 +102,13 @@ def check_timeless(problem: ControlProblem) -> None:
     if can_end(problem):
         raise UsageError("The problem's episodes can end, so that there is no infinite horizon; give one: horizon=N.")
     generator = np.random.default_rng(0)
-    state, action = (
-        torch.as_tensor(np.clip(generator.uniform(-1.0, 1.0, (5, *space.shape)), space.low, space.high))
+    states, actions = (
+        np.clip(generator.uniform(-1.0, 1.0, (5, *space.shape)), space.low, space.high)
         for space in (problem.state_space, problem.action_space)
     )
+    with contextlib.suppress(UsageError):  # nothing says where episodes begin
+        states = problem.initial_states(5, generator)
+    state, action = torch.as_tensor(states), torch.as_tensor(actions)
     with torch.no_grad():
         for name in ("dynamics", "reward", "constraints"):
             values = [getattr(problem, name)(state, action, step) for step in (0, 1, 2, 10, 1000)]
