@@ -1,0 +1,224 @@
+"""Families of distributions without inputs: Gaussian, Bernoulli, Poisson, exponential.
+
+Those of one parameter are exponential families. In the mean parameter ``μ = E[y]`` the score is ``(y - μ)/v(μ)`` with
+``v(μ) = Var(y)``, and ``F = 1/v(μ)``; in the natural one (logit, log rate, rate) it is ``y - μ`` up to its sign, and
+``F = v(μ)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+
+from hamiltonian_rl.errors import UsageError, did_you_mean
+from hamiltonian_rl.problems.estimation.checks import observed, refuse_targets
+from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
+from hamiltonian_rl.problems.estimation.observations import Observations
+from hamiltonian_rl.problems.estimation.task import EstimationTask, Outcomes
+
+Link = Callable[[torch.Tensor], torch.Tensor]
+
+
+class GaussianMean(EstimationTask):
+    """``y ~ N(mean, σ²)`` with ``σ`` known: ``F = 1/σ²``.
+
+    Example:
+        >>> task = GaussianMean([1.0, 2.0, 4.5], sigma=0.5)
+        >>> task.start, task.fisher(task.start)
+        (tensor([2.5000], dtype=torch.float64), tensor([[4.]], dtype=torch.float64))
+    """
+
+    def __init__(self, targets: Any, sigma: float = 1.0) -> None:
+        if not 0.0 < sigma < math.inf:
+            raise UsageError(f"sigma = {sigma!r}; expected a positive number.")
+        self.data, self.sigma = observed(targets), float(sigma)
+        self.names, self.groups = ("mean",), (slice(0, 1),)
+        self.start = self.data.targets.mean()[None]
+
+    def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
+        y = data.targets
+        return gaussian_log_density(y, params[..., :1], params.new_tensor(self.sigma))
+
+    def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
+        noise = torch.randn(len(data), generator=generator, dtype=torch.float64)
+        return data.with_targets(params[0] + self.sigma * noise)
+
+    def _outcomes(self, params: torch.Tensor, data: Observations) -> Outcomes:
+        return gaussian_outcomes(data, params[0].expand(len(data)), params.new_tensor(self.sigma))
+
+    def fisher(self, params: torch.Tensor) -> torch.Tensor:
+        """Return ``1/σ²``, shape ``(1, 1)``."""
+        return params.new_full((1, 1), self.sigma**-2)
+
+
+class Gaussian(EstimationTask):
+    """``y ~ N(mean, sigma²)``, both unknown: ``F = diag(1/σ², 2/σ²)``."""
+
+    def __init__(self, targets: Any) -> None:
+        self.data = observed(targets)
+        self.names, self.groups = ("mean", "sigma"), (slice(0, 2),)
+        y = self.data.targets
+        spread = y.std(correction=0)
+        self.start = torch.stack([y.mean(), spread if spread > 0.0 else torch.ones_like(spread)])
+
+    def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
+        y = data.targets
+        return gaussian_log_density(y, params[..., :1], params[..., 1:])
+
+    def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
+        return data.with_targets(
+            params[0] + params[1] * torch.randn(len(data), generator=generator, dtype=torch.float64)
+        )
+
+    def _outcomes(self, params: torch.Tensor, data: Observations) -> Outcomes:
+        return gaussian_outcomes(data, params[0].expand(len(data)), params[1])
+
+    def fisher(self, params: torch.Tensor) -> torch.Tensor:
+        """Return ``diag(1/σ², 2/σ²)``."""
+        return torch.diag(params.new_tensor([1.0, 2.0]) / params[1] ** 2)
+
+
+class _OneParameter(EstimationTask):
+    """An exponential family of one parameter, in its mean or in another parameter.
+
+    Attributes:
+        parameter: Name of the parameter.
+    """
+
+    parameters: ClassVar[dict[str, Link]]  # each with the mean as its function
+    inverses: ClassVar[dict[str, Link]]
+
+    def __init__(self, targets: Any, parameter: str) -> None:
+        if parameter not in self.parameters:
+            raise UsageError(
+                f'{type(self).__name__} has no parameter "{parameter}". {did_you_mean(parameter, self.parameters)}'
+            )
+        self.data, self.parameter = observed(targets), parameter
+        self._check(self.data)
+        self.names, self.groups = (parameter,), (slice(0, 1),)
+        self.start = self.inverses[parameter](self._inside(self.data.targets))[None]
+
+    def _check(self, data: Observations) -> None:
+        """Refuse targets that the family cannot give."""
+
+    def _inside(self, y: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the targets, moved off the boundary of the domain where it lies on it."""
+        return y.mean()
+
+    def mean(self, params: torch.Tensor) -> torch.Tensor:
+        """Return ``μ = E[y]``, shape ``(..., 1)``."""
+        return self.parameters[self.parameter](params[..., :1])
+
+    def _variance(self, mean: torch.Tensor) -> torch.Tensor:
+        """Return ``v(μ) = Var(y)``."""
+        raise NotImplementedError
+
+    def _outcomes(self, params: torch.Tensor, data: Observations) -> Outcomes:
+        """Return ``μ ± √v``, half of the weight each: the score is linear in ``y``."""
+        mean = self.mean(params)
+        half, step = params.new_full((len(data),), 0.5), self._variance(mean).sqrt()
+        return [(data.with_targets((mean + sign * step).expand(len(data))), half) for sign in (-1.0, 1.0)]
+
+    def fisher(self, params: torch.Tensor) -> torch.Tensor:
+        """Return ``(dμ/dθ)²/v(μ)``, shape ``(1, 1)``."""
+        slope = torch.func.grad(lambda theta: self.mean(theta).squeeze())(params)
+        fisher: torch.Tensor = slope[:, None] ** 2 / self._variance(self.mean(params))
+        return fisher
+
+
+class Bernoulli(_OneParameter):
+    """``y`` is 1 with probability ``μ``, else 0; in its mean ``μ`` or in the logit ``log(μ/(1 - μ))``.
+
+    Example:
+        >>> task = Bernoulli([1, 0, 1, 1], "logit")
+        >>> task.fisher(task.start)  # μ (1 - μ)
+        tensor([[0.1875]], dtype=torch.float64)
+    """
+
+    parameters: ClassVar[dict[str, Link]] = {"mean": lambda theta: theta, "logit": torch.sigmoid}
+    inverses: ClassVar[dict[str, Link]] = {"mean": lambda mean: mean, "logit": torch.logit}
+
+    def __init__(self, targets: Any, parameter: str = "mean") -> None:
+        super().__init__(targets, parameter)
+
+    def _check(self, data: Observations) -> None:
+        refuse_targets(data, (data.targets != 0.0) & (data.targets != 1.0), "0 or 1")
+
+    def _inside(self, y: torch.Tensor) -> torch.Tensor:
+        return y.mean() if y.min() < y.max() else (y.sum() + 0.5) / (len(y) + 1)
+
+    def _variance(self, mean: torch.Tensor) -> torch.Tensor:
+        return mean * (1.0 - mean)
+
+    def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
+        y = data.targets
+        theta = params[..., :1]
+        if self.parameter == "logit":
+            return y * theta - torch.nn.functional.softplus(theta)
+        ones: torch.Tensor = torch.xlogy(y, theta)
+        return ones + torch.special.xlog1py(1.0 - y, -theta)
+
+    def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
+        return data.with_targets(torch.bernoulli(self.mean(params).expand(len(data)), generator=generator))
+
+
+class Poisson(_OneParameter):
+    """Counts with mean ``rate``, or with ``log_rate = log(rate)``."""
+
+    parameters: ClassVar[dict[str, Link]] = {"rate": lambda theta: theta, "log_rate": torch.exp}
+    inverses: ClassVar[dict[str, Link]] = {"rate": lambda mean: mean, "log_rate": torch.log}
+
+    def __init__(self, targets: Any, parameter: str = "rate") -> None:
+        super().__init__(targets, parameter)
+
+    def _check(self, data: Observations) -> None:
+        refuse_targets(data, (data.targets < 0.0) | (data.targets != data.targets.round()), "counts: 0, 1, 2, ...")
+
+    def _inside(self, y: torch.Tensor) -> torch.Tensor:
+        return y.mean() if y.max() > 0.0 else y.new_tensor(0.5 / (len(y) + 1))
+
+    def _variance(self, mean: torch.Tensor) -> torch.Tensor:
+        return mean
+
+    def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
+        y = data.targets
+        theta = params[..., :1]
+        if self.parameter == "rate":
+            return torch.xlogy(y, theta) - theta - torch.lgamma(y + 1.0)
+        return y * theta - torch.exp(theta) - torch.lgamma(y + 1.0)
+
+    def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
+        return data.with_targets(torch.poisson(self.mean(params).expand(len(data)), generator=generator))
+
+
+class Exponential(_OneParameter):
+    """``p(y) = exp(-y/μ)/μ`` for ``y >= 0``, in its ``mean`` ``μ`` or in its ``rate`` ``1/μ``."""
+
+    parameters: ClassVar[dict[str, Link]] = {"rate": lambda theta: 1.0 / theta, "mean": lambda theta: theta}
+    inverses: ClassVar[dict[str, Link]] = {"rate": lambda mean: 1.0 / mean, "mean": lambda mean: mean}
+
+    def __init__(self, targets: Any, parameter: str = "rate") -> None:
+        super().__init__(targets, parameter)
+
+    def _check(self, data: Observations) -> None:
+        refuse_targets(data, data.targets < 0.0, "waiting times, 0 or more")
+
+    def _inside(self, y: torch.Tensor) -> torch.Tensor:
+        return y.mean() if y.max() > 0.0 else torch.ones_like(y[0])
+
+    def _variance(self, mean: torch.Tensor) -> torch.Tensor:
+        return mean**2
+
+    def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
+        y = data.targets
+        theta = params[..., :1]
+        if self.parameter == "rate":
+            return torch.log(theta) - theta * y
+        return -torch.log(theta) - y / theta
+
+    def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
+        uniform = torch.rand(len(data), generator=generator, dtype=torch.float64)
+        return data.with_targets(-self.mean(params) * torch.log1p(-uniform))

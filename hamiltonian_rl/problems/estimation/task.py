@@ -1,0 +1,125 @@
+"""What an estimation task is: the log-likelihood of parameters, given data (section 3.3 of the paper).
+
+Notation: ``θ`` params ``(P,)``, ``N`` observations, ``ℓ_n(θ) = log p(y_n | x_n, θ)``, ``g_n = ∇ℓ_n`` score. Information
+and log-likelihood are *per observation* everywhere: ``ℓ = (1/N) Σ ℓ_n`` and ``F = (1/N) Σ_n E_y[g_n g_nᵀ]``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.problems.estimation.observations import Observations
+
+Outcomes = list[tuple[Observations, torch.Tensor]]  # targets for every input, and their weights
+CHUNK = 1024  # observations whose scores are computed together
+
+
+class EstimationTask(ABC):
+    """Find ``θ`` that maximises ``ℓ(θ) = (1/N) Σ_n log p(y_n | x_n, θ)``.
+
+    A subclass sets the attributes and writes `_log_likelihood` with torch operations, differentiable (twice, for the
+    Hessian), and `_sample`. What lies outside the domain of a parameter (a negative ``σ``) has a log-likelihood of
+    ``-inf`` or NaN. With `_outcomes` it has an exact Fisher information.
+
+    Attributes:
+        data: The observations.
+        names: Of the parameters, shape ``(P,)``.
+        start: Parameters to start from, within the domain, float64, shape ``(P,)``.
+        groups: Which parameters belong together (a layer's weights, a class's coefficients): the blocks of a
+            block-diagonal Fisher information, in order, covering all.
+    """
+
+    data: Observations
+    names: tuple[str, ...]
+    start: torch.Tensor
+    groups: tuple[slice, ...] = ()
+
+    @property
+    def n_params(self) -> int:
+        """P."""
+        return self.start.numel()
+
+    def log_likelihood(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
+        """Return ``log p(y_n | x_n, θ)`` of each observation, shape ``(..., N)``.
+
+        Args:
+            params: ``θ``, shape ``(..., P)``; leading dimensions are a batch.
+            data: Others than the task's own.
+        """
+        return self._log_likelihood(params, self.data if data is None else data)
+
+    def sample(
+        self, params: torch.Tensor, generator: torch.Generator | None = None, data: Observations | None = None
+    ) -> Observations:
+        """Draw from the model one ``y_n`` for each ``x_n``: as many observations as there are in the data."""
+        with torch.no_grad():
+            return self._sample(params, generator, self.data if data is None else data)
+
+    def outcomes(self, params: torch.Tensor, data: Observations | None = None) -> Outcomes:
+        """Return a few possible ``y`` for every ``x_n``, with weights ``(N,)``, whose scores give the exact Fisher.
+
+        ``Σ w g gᵀ = E_y[g gᵀ]`` exactly: all outcomes with their probabilities where they are few, and otherwise points
+        that have the moments which the score depends on.
+        """
+        with torch.no_grad():
+            return self._outcomes(params, self.data if data is None else data)
+
+    @abstractmethod
+    def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
+        """Return what `log_likelihood` says."""
+
+    @abstractmethod
+    def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
+        """Return what `sample` says."""
+
+    def _outcomes(self, params: torch.Tensor, data: Observations) -> Outcomes:
+        """Return what `outcomes` says."""
+        raise UsageError(
+            f"{type(self).__name__} says no outcomes, which an exact Fisher information sums over. Write its "
+            '`_outcomes`, or take kind="monte_carlo".'
+        )
+
+    def fisher(self, params: torch.Tensor) -> torch.Tensor:
+        """Return the exact ``F(θ) = (1/N) Σ_n E_y[g_n g_nᵀ]`` (Eq. 23), shape ``(P, P)``; by its `outcomes`."""
+        total = params.new_zeros(self.n_params, self.n_params)
+        for data, weights in self.outcomes(params):
+            scores = self.scores(params, data)
+            total += torch.einsum("n,ni,nj->ij", weights, scores, scores)
+        return total / len(self.data)
+
+    def mean_log_likelihood(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
+        """Return ``ℓ(θ)``, shape ``(...)``."""
+        return self.log_likelihood(params, data).mean(-1)
+
+    def scores(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
+        """Return the gradient ``g_n`` of each observation, shape ``(N, P)``."""
+        data = self.data if data is None else data
+
+        def of_one(params: torch.Tensor, targets: torch.Tensor, inputs: torch.Tensor | None) -> torch.Tensor:
+            alone = Observations(targets[None], None if inputs is None else inputs[None])
+            return self.log_likelihood(params, alone).squeeze(-1)
+
+        in_dims = (None, 0, None if data.inputs is None else 0)
+        vectorized = torch.func.vmap(torch.func.grad(of_one), in_dims=in_dims, chunk_size=CHUNK)
+        scores: torch.Tensor = vectorized(params, data.targets, data.inputs)
+        return scores
+
+    def checked(self, params: torch.Tensor) -> torch.Tensor:
+        """Return the parameters as a float64 vector of the task's length.
+
+        Raises:
+            UsageError: They are of another shape, or not finite.
+        """
+        vector = torch.as_tensor(params, dtype=torch.float64).detach()
+        if vector.shape != (self.n_params,):
+            raise UsageError(f"params has shape {tuple(vector.shape)}; expected ({self.n_params},): {self._listed()}.")
+        if not vector.isfinite().all():
+            bad = int((~vector.isfinite()).nonzero()[0])
+            raise UsageError(f"params[{bad}] ({self.names[bad]}) is {vector[bad].item()}; expected a number.")
+        return vector
+
+    def _listed(self) -> str:
+        return ", ".join(self.names[:6]) + (", ..." if self.n_params > 6 else "")
