@@ -110,7 +110,8 @@ class EstimationReport:
         if fit.rank < fit.task.n_params and fit.converged:
             names = [n for n, good in zip(fit.task.names, fit.identified().tolist(), strict=True) if not good]
             rows["Not identified"] = (
-                f"{', '.join(names)}: {fit.task.n_params} parameters, of which the data determine {fit.rank} combinations"
+                f"{', '.join(names)}: {fit.task.n_params} parameters, of which the data determine {fit.rank} "
+                "combinations"
             )
         if self.test is not None:
             rows |= self._test_rows(self.test)
