@@ -17,6 +17,8 @@ from hamiltonian_rl.solvers.information_bootstrap import Bootstrap, bootstrap_in
 from hamiltonian_rl.solvers.maximum_likelihood import Estimate, maximum_likelihood
 
 LEVEL = 0.05
+WANTED_DRAWS = 199
+MANY = 2000  # observations from which White's limit is nearly reached
 SEES = (
     "It sees noise that is not as large as the model says: overdispersed counts, a wrong sigma, heavy tails. It does "
     "not see a wrong mean whose errors look like noise of the right size, rows that depend on each other, or "
@@ -132,8 +134,17 @@ class EstimationReport:
                 f"ρ = {test.rho:.4f} ± {test.standard_error:.4f} (standard error if the model is true); "
                 f"p = {test.p_value:.3g} by White's asymptotics{drawn}"
             ),
-            "What it says": f"{_verdict(test.rho, p_value)} {SEES}",
+            "What it says": f"{_verdict(test.rho, p_value)} {self._doubt(p_value)}{SEES}",
         }
+
+    def _doubt(self, p_value: float) -> str:
+        """Return a warning where a small p-value rests on a limit that is far."""
+        if self.bootstrap is not None or len(self.estimate.task.data) >= MANY or not p_value < LEVEL:
+            return ""
+        return (
+            f"Of so few observations White's limit calls true models false too often: ask for {WANTED_DRAWS} draws of the "
+            "bootstrap (--bootstrap) before believing it. "
+        )
 
     def coefficients(self) -> list[dict[str, str]]:
         """Return a row a parameter; the standard errors of what is not identified are none."""
