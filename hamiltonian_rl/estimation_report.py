@@ -26,6 +26,12 @@ SEES = (
 )
 
 
+SEES_OF_CLASSES = (
+    "Of classes the noise cannot be of a wrong size, and it sees a wrong mean alone, such as a missing curve. It does "
+    "not see one that cancels in the trace, or rows that depend on each other."
+)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """How a model is asked for.
@@ -125,6 +131,8 @@ class EstimationReport:
                 "Information-matrix test": "Nothing to test: the model's ρ is 0 at every maximum, whatever the data."
             }
         p_value, drawn = test.p_value, ""
+        classes = estimation.LogisticRegression, estimation.SoftmaxRegression
+        sees = SEES_OF_CLASSES if isinstance(self.estimate.task, classes) else SEES
         if self.bootstrap is not None:
             p_value = self.bootstrap.p_value
             failed = f", {self.bootstrap.failed} of them without a maximum" if self.bootstrap.failed else ""
@@ -134,7 +142,7 @@ class EstimationReport:
                 f"ρ = {test.rho:.4f} ± {test.standard_error:.4f} (standard error if the model is true); "
                 f"p = {test.p_value:.3g} by White's asymptotics{drawn}"
             ),
-            "What it says": f"{_verdict(test.rho, p_value)} {self._doubt(p_value)}{SEES}",
+            "What it says": f"{_verdict(test.rho, p_value)} {self._doubt(p_value)}{sees}",
         }
 
     def _doubt(self, p_value: float) -> str:
@@ -142,8 +150,8 @@ class EstimationReport:
         if self.bootstrap is not None or len(self.estimate.task.data) >= MANY or not p_value < LEVEL:
             return ""
         return (
-            f"Of so few observations White's limit calls true models false too often: ask for {WANTED_DRAWS} draws of the "
-            "bootstrap (--bootstrap) before believing it. "
+            f"Of so few observations White's limit calls true models false too often: ask for {WANTED_DRAWS} draws of "
+            "the bootstrap (--bootstrap) before believing it. "
         )
 
     def coefficients(self) -> list[dict[str, str]]:

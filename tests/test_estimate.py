@@ -66,6 +66,7 @@ def test_overdispersed_counts_are_contradicted_and_their_plain_errors_inefficien
     assert outcome.code == 0, outcome.err
     assert "contradict the model: scores are larger" in outcome.out
     # The variance is twice the mean, and the sandwich is that much wider: 5 standard errors of 2,000 heavy squares.
+    assert "It does not see" in outcome.out
     assert float(row_of(outcome.out, "x")[3]) == pytest.approx(0.5, abs=0.15)
 
 
@@ -87,6 +88,25 @@ def test_every_model_prints_its_parameters(hrl, logistic_data, model: str, optio
     outcome = hrl("estimate", logistic_data[0], "--target", "y", "--model", model, *options)
     assert outcome.code == 0, outcome.err
     assert re.findall(r"^│ ([\w: ]+?) +│ -?\d", outcome.out, re.MULTILINE)[-len(names) :] == names
+
+
+def test_of_classes_the_test_sees_a_missing_curve(hrl, tmp_path) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=3000)
+    y = (rng.random(3000) < 1.0 / (1.0 + np.exp(2.0 - x - x**2))).astype(int)
+    bent = hrl("estimate", write(tmp_path / "bent.csv", {"x": x, "y": y}), "--target", "y", "--model", "logistic")
+    assert "contradict the model" in bent.out
+    both = write(tmp_path / "both.csv", {"x": x, "square": x**2, "y": y})
+    assert "No sign against" in hrl("estimate", both, "--target", "y", "--model", "logistic").out
+
+
+def test_in_small_samples_a_small_p_value_is_doubted_without_the_bootstrap(hrl, tmp_path) -> None:
+    path = write(tmp_path / "few.csv", {"y": np.array([0, 0, 0, 2, 2, 2, 6, 0, 9, 0] * 6)})
+    plain = hrl("estimate", path, "--target", "y", "--model", "poisson")
+    assert "too often: ask for 199 draws" in plain.out
+    drawn = hrl("estimate", path, "--target", "y", "--model", "poisson", "--bootstrap", 39)
+    assert "contradict the model" in drawn.out
+    assert "too often" not in drawn.out
 
 
 def test_a_bernoulli_model_leaves_nothing_to_test(hrl, logistic_data) -> None:
