@@ -6,12 +6,8 @@ Not imported with `hamiltonian_rl.problems`, for they need torch, which takes se
 from hamiltonian_rl.problems.estimation.families import Bernoulli, Exponential, Gaussian, GaussianMean, Poisson
 from hamiltonian_rl.problems.estimation.modules import ModuleClassifier, ModuleRegressor
 from hamiltonian_rl.problems.estimation.observations import Observations
-from hamiltonian_rl.problems.estimation.regression import (
-    LinearRegression,
-    LogisticRegression,
-    PoissonRegression,
-    SoftmaxRegression,
-)
+from hamiltonian_rl.problems.estimation.regression import LinearRegression, LogisticRegression, PoissonRegression
+from hamiltonian_rl.problems.estimation.softmax import SoftmaxRegression
 from hamiltonian_rl.problems.estimation.task import EstimationTask
 
 __all__ = [
