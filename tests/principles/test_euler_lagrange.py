@@ -132,6 +132,15 @@ def test_it_catches_overdispersed_counts() -> None:
     assert test.p_value < 1e-10
 
 
+def test_its_standard_error_counts_that_the_parameters_are_estimated() -> None:
+    """Exponential waiting times: ρ = 1 - ȳ²/s², whose variance is 4/N; with the rate known it would be 8/N."""
+    times = np.random.default_rng(3).exponential(2.0, size=200_000)
+    test = information_test(Exponential(times), vector(1.0 / times.mean()))
+    assert test.rho == pytest.approx(1.0 - times.mean() ** 2 / times.var(), abs=1e-10)
+    # The variance is that of eighth moments, E[u⁸] = 14,833: 7 % of it, 3.4 % of its root.
+    assert test.standard_error * math.sqrt(200_000) == pytest.approx(2.0, abs=0.35)
+
+
 def test_it_catches_a_wrong_sigma() -> None:
     """σ taken for 1 where it is 2: K = σ²E[xxᵀ], J = E[xxᵀ], so ρ = 1 - 1/4."""
     assert rho(GaussianMean([1.0, 5.0], sigma=1.0), vector(3.0)) == pytest.approx(0.75, abs=1e-12)
