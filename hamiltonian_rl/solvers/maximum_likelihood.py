@@ -234,7 +234,8 @@ class _Search:
     def _scoring(self) -> torch.Tensor:
         """Return ``F⁻¹ g``, or ``(F + damping D)⁻¹ g`` with the largest diagonal D so far (Levenberg and Marquardt)."""
         if not self.damping:
-            return self.root @ (self.root.T @ self.slope)
+            plain: torch.Tensor = self.root @ (self.root.T @ self.slope)
+            return plain
         scales = torch.where(self.largest > 0.0, self.largest, 1.0)
         damped: torch.Tensor = torch.linalg.solve(self.fisher + self.damping * torch.diag(scales), self.slope)
         return damped
