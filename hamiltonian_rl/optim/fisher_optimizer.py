@@ -17,7 +17,7 @@ from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.optim.dense import block_step, look_at_block
 from hamiltonian_rl.optim.diagonal import Diagonals, diagonal_step
 from hamiltonian_rl.optim.kronecker import look_at_matrix, matrix_step, moments_of_gradient, moments_of_rows
-from hamiltonian_rl.optim.model_fisher import Look, ModelFisher
+from hamiltonian_rl.optim.model_fisher import Look, ModelFisher, Rows
 from hamiltonian_rl.optim.running import weight_of_new
 
 STRUCTURES = ("dense", "block", "kronecker", "diagonal")
@@ -47,6 +47,22 @@ class FisherOptimizer(torch.optim.Optimizer):
             defaults["eps"] = 1e-8 if fisher is None and defaults["structure"] == "diagonal" else 1e-2
         super().__init__(params, defaults)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to pickle a watched model's hooks: state_dict() is for that."""
+        if self.fisher is not None:
+            raise UsageError(
+                "An optimizer with a ModelFisher cannot be pickled or copied: it watches a model. "
+                "Save its state_dict(), make it anew and load that."
+            )
+        state: dict[str, Any] = super().__getstate__()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state, of pickle or of `load_state_dict`."""
+        super().__setstate__(state)
+        self._units = {}
+        self.fisher, self.skipped = getattr(self, "fisher", None), getattr(self, "skipped", 0)
+
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
         """Return ``α`` and ``κ`` of `hamiltonian_rl.optim.gains.step_gain`."""
         raise NotImplementedError
@@ -58,6 +74,7 @@ class FisherOptimizer(torch.optim.Optimizer):
             UsageError: An option is out of its range, or the parameters are not the watched model's.
         """
         super().add_param_group(param_group)
+        self._units = {}
         group = self.param_groups[-1]
         _check(group)
         if self.fisher is not None:
@@ -119,8 +136,10 @@ class FisherOptimizer(torch.optim.Optimizer):
             if gradient.is_sparse or gradient.is_complex():
                 kind = "sparse" if gradient.is_sparse else "complex"
                 raise UsageError(f"A gradient of shape {tuple(gradient.shape)} is {kind}; expected dense and real ones.")
-        largest = torch._foreach_norm(gradients, float("inf")) if gradients else []
-        return all(bool(torch.stack(list(some)).isfinite().all()) for some in _by_device(largest))
+        sums = [gradient.sum() for gradient in gradients]  # not finite where a gradient is not, or is very large
+        if all(bool(torch.stack(some).isfinite().all()) for some in _by_device(sums)):
+            return True
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
 
     def _diagonal(self, group: dict[str, Any], look: Look | None) -> None:
         length, newton = self.length_and_newton(group)
@@ -190,7 +209,7 @@ class FisherOptimizer(torch.optim.Optimizer):
         rows = None if look is None else look.rows.get(unit[0])
         if rows is not None:
             state["by_rows"] = True
-            moments = moments_of_rows(rows)
+            moments = moments_of_rows(Rows(rows.inputs[:, : gradient.shape[1]], rows.gradients))
         elif state.get("by_rows", False):
             return
         else:
@@ -224,18 +243,13 @@ class FisherOptimizer(torch.optim.Optimizer):
         if group["structure"] == "dense":
             return [params] if params else []
         key = id(group)
-        if key in self._units and sum(map(len, self._units[key])) == len(params):
-            return self._units[key]
-        layers = {} if self.fisher is None else self.fisher.layers
-        here, units, taken = set(params), [], set()
-        for param in params:
-            bias = layers[param].bias if param in layers else None
-            unit = [param, bias] if bias is not None and bias in here else [param]
-            if param in layers and layers[param].bias is not None and len(unit) == 1:
-                layers = {weight: layer for weight, layer in layers.items() if weight is not param}
-            units.append(unit)
-            taken.update(unit[1:])
-        self._units[key] = [unit for unit in units if unit[0] not in taken]
+        if sum(map(len, self._units.get(key, []))) != len(params):
+            layers = {} if self.fisher is None else self.fisher.layers
+            here = set(params)
+            biases = {weight: layers[weight].bias for weight in params if weight in layers}
+            joined = {weight: bias for weight, bias in biases.items() if bias is not None and bias in here}
+            taken = set(joined.values())
+            self._units[key] = [[p, joined[p]] if p in joined else [p] for p in params if p not in taken]
         return self._units[key]
 
     def _demand_a_look(self, looks: int) -> None:

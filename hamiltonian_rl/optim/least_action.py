@@ -35,11 +35,13 @@ class LeastAction(FisherOptimizer):
 
     Example:
         >>> import torch
-        >>> theta = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
-        >>> fisher = torch.tensor([1.0, 1e4])  # of a quadratic with condition number 1e4
-        >>> optimizer = LeastAction([theta], dt=100.0, structure="dense", betas=(0.0, 0.9), eps=0.0)
-        >>> optimizer.param_groups[0]["lr"]
-        100.0
+        >>> theta = torch.nn.Parameter(torch.tensor([3.0]))
+        >>> optimizer = LeastAction([theta], dt=1.5, structure="diagonal", betas=(0.0, 0.9), eps=0.0)
+        >>> (0.5 * theta**2).sum().backward()
+        >>> optimizer.step()  # of mini-batches F = g² = 9, so that it moves by (1 - exp(-2 asinh(9/4))) g / 9
+        >>> round(theta.item(), 4)
+        2.6817
+        >>> scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)  # of dt
     """
 
     def __init__(

@@ -13,13 +13,15 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import weakref
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.optim.likelihoods import SCORES, Scores, directions
 
 
@@ -71,6 +73,8 @@ class ModelFisher:
         True
     """
 
+    _inside: ClassVar[bool] = False  # any one looks: its own passes through the model are nothing to look at
+
     def __init__(
         self,
         model: nn.Module,
@@ -83,6 +87,11 @@ class ModelFisher:
     ) -> None:
         if samples != "exact" and (not isinstance(samples, int) or samples < 1):
             raise UsageError(f'samples is {samples!r}; expected a positive number of draws or "exact".')
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise UsageError(
+                "A ModelFisher looks at its own process' data, so that the processes' parameters would part. "
+                "Use fisher=None with torch.distributed."
+            )
         if every < 1:
             raise UsageError(f"every is {every}; expected at least 1.")
         directions(likelihood if isinstance(likelihood, str) else next(iter(SCORES)), torch.zeros(1, 1), 1, _seeded(0))
@@ -90,15 +99,15 @@ class ModelFisher:
         self.samples, self.every, self.batch = samples, every, batch
         device = next(model.parameters()).device
         self.generator = _seeded(seed, device)
-        self.steps, self.looking, self._inside = 0, False, False
+        self.steps, self.looking = 0, False
         self.by_rows, self.by_gradients = False, False
         self.layers = {layer.weight: layer for layer in model.modules() if isinstance(layer, nn.Linear)}
         self._seen: dict[Tensor, list[tuple[Tensor, Tensor]]] = {}
         self._look: Look | None = None
-        for layer in self.layers.values():
-            layer.register_forward_hook(self._after_layer)
-        model.register_forward_pre_hook(self._before_model)
-        model.register_forward_hook(self._after_model)
+        handles = [layer.register_forward_hook(_weakly(self._after_layer)) for layer in self.layers.values()]
+        handles.append(model.register_forward_pre_hook(_weakly(self._before_model)))
+        handles.append(model.register_forward_hook(_weakly(self._after_model)))
+        self._finalizer = weakref.finalize(self, lambda: [handle.remove() for handle in handles])
 
     def take(self) -> Look | None:
         """Return the look of this step, once; None when there was none. Counts the step."""
@@ -110,6 +119,10 @@ class ModelFisher:
         """Forget the look of this step: its gradients were not finite."""
         self._look = None
 
+    def close(self) -> None:
+        """Stop watching; so it is too when nothing refers to it any more."""
+        self._finalizer()
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the next draws depend on."""
         return {"steps": self.steps, "generator": self.generator.get_state()}
@@ -120,26 +133,26 @@ class ModelFisher:
         self.generator.set_state(state["generator"].cpu())
 
     def _before_model(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        if self._inside:
+        if ModelFisher._inside:
             return
         due = self.steps % self.every == 0 and self._look is None
         self.looking = due and model.training and torch.is_grad_enabled()
         self._seen = {}
 
     def _after_layer(self, layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        if self.looking and self.by_rows and output.requires_grad:
+        if self.looking and not ModelFisher._inside and self.by_rows and output.requires_grad:
             weight = layer.weight
             assert isinstance(weight, Tensor)
             self._seen.setdefault(weight, []).append((args[0].detach(), output))
 
     def _after_model(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if not self.looking:
+        if not self.looking or ModelFisher._inside:
             return
-        self.looking, self._inside = False, True
+        self.looking, ModelFisher._inside = False, True
         try:
             self._look = self._looked(args, output)
         finally:
-            self._seen, self._inside = {}, False
+            self._seen, ModelFisher._inside = {}, False
 
     def _looked(self, args: tuple[Any, ...], output: Any) -> Look:
         """Draw labels, pull their scores back, and return what they say."""
@@ -189,7 +202,13 @@ class ModelFisher:
             return (output.reshape(scores.shape) * scores.to(output.dtype)).sum()
 
         each = vmap(grad(pull), in_dims=(None, 0, *(0 for _ in few)), randomness="different")
-        passes = [each(detached, s[some], *few) for s in pulled]
+        try:
+            passes = [each(detached, s[some], *few) for s in pulled]
+        except RuntimeError as error:
+            raise UsageError(
+                f"Gradients of single observations cannot be had of this model: {first_line(error)} "
+                'Use structure="kronecker", or fisher=None.'
+            ) from error
         scale = (count / len(pulled[0][some])) ** 0.5
         return {p: torch.cat([one[name] for one in passes]) * scale for name, p in params.items()}
 
@@ -202,3 +221,15 @@ def _joined(rows: list[Rows], samples: int) -> Rows:
 
 def _seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a hook that does not keep its watcher alive."""
+    reference = weakref.WeakMethod(method)
+
+    def hook(*args: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            alive(*args)
+
+    return hook
