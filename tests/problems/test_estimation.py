@@ -166,12 +166,54 @@ def test_samples_have_scores_of_mean_zero_and_of_covariance_fisher(name: str) ->
     params = somewhere(task)
     fisher = task.fisher(params)
     for seed in (1, 2, 3):
-        generator = torch.Generator().manual_seed(seed)
-        scores = torch.cat([task.scores(params, task.sample(params, generator)) for _ in range(400)])
+        many = task.data[np.tile(np.arange(N), 400)]
+        scores = task.scores(params, task.sample(params, torch.Generator().manual_seed(seed), many))
         size = len(scores) ** 0.5
         assert (scores.mean(0).abs() <= 5 * scores.std(0) / size + 1e-12).all()
         squares = scores**2
         assert ((squares.mean(0) - fisher.diagonal()).abs() <= 5 * squares.std(0) / size + 1e-12).all()
+
+
+@every_task
+def test_scores_of_layers_are_slopes_times_inputs(name: str) -> None:
+    task = TASKS[name]
+    params = somewhere(task)
+    scores, covered = task.scores(params), []
+    for index, inputs, slopes in task.layers(params):
+        outer = torch.einsum("no,ni->noi", slopes, inputs)
+        torch.testing.assert_close(outer, scores[:, index], rtol=1e-10, atol=1e-12)
+        covered += index.reshape(-1).tolist()
+    assert len(covered) == len(set(covered))
+    weights = [i for i, name in enumerate(task.names) if name != "sigma"]
+    assert covered == [] if "gauss" in name or len(task.names) == 1 else sorted(covered) == weights
+
+
+def brute_force_separable(task: EstimationTask, tries: int = 20_000) -> bool:
+    """Whether one of many directions makes all observations as good as certain."""
+    directions = torch.randn(tries, task.n_params, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return bool((task.log_likelihood(1e4 * directions).exp().min(-1).values > 0.999).any())
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_separable_data_are_recognised(reference: bool) -> None:
+    seen = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(6, 2))
+        classes = np.array([0, 1, 0, 1, 1, 0])
+        for task in (LogisticRegression(classes, x), SoftmaxRegression(classes, x, reference=reference)):
+            seen.add(bool(task.no_maximum()))
+            if brute_force_separable(task):
+                assert task.no_maximum()
+    assert seen == {True, False}
+    line = np.arange(8.0)
+    assert LogisticRegression(line > 3, line).no_maximum()
+    assert LogisticRegression([0, 0, 1, 1], [0.0, 1.0, 1.0, 2.0]).no_maximum()  # quasi-separable: a tie on the border
+    assert not LogisticRegression([0, 1, 0, 1], [0.0, 1.0, 2.0, 3.0]).no_maximum()
+    assert PoissonRegression([0, 0, 3, 4], [0.0, 0.0, 1.0, 1.0]).no_maximum()  # a group without any event
+    assert not PoissonRegression([0, 1, 3, 4], [0.0, 0.0, 1.0, 1.0]).no_maximum()
+    assert Bernoulli([0, 0], "logit").no_maximum()
+    assert not Bernoulli([0, 0], "mean").no_maximum()
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:

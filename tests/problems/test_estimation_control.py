@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import solve_discrete_are
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.optim import LeastAction
+from hamiltonian_rl.optim import LeastAction, ModelFisher
 from hamiltonian_rl.optim.gains import step_gain
 from hamiltonian_rl.principles.hamiltonian import hamiltonian
 from hamiltonian_rl.principles.lagrangian import legendre_transform
@@ -27,7 +27,7 @@ def regression() -> tuple[LinearRegression, np.ndarray, np.ndarray]:
     x = random.normal(size=(10, 2)) * [1.0, 0.3]
     y = x @ [1.0, -2.0] + 0.5 * random.normal(size=10)
     best = np.linalg.lstsq(x, y, rcond=None)[0]
-    return LinearRegression(y, x, sigma=0.8, intercept=False), best, x.T @ x / (10 * 0.8**2)
+    return LinearRegression(y, x, sigma=1.0, intercept=False), best, x.T @ x / 10
 
 
 def riccati(fisher: np.ndarray, dt: float, discount: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,13 +47,20 @@ def test_costates_riccati_and_the_least_action_step_agree_on_a_quadratic_task_fo
     P, gain = riccati(fisher, dt)
     np.testing.assert_allclose(step, -dt * away @ gain.T, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(paths.value, -0.5 * np.einsum("bi,ij,bj->b", away, P, away), rtol=1e-8)
-    for row, delta in enumerate(away):
-        theta = torch.nn.Parameter(torch.tensor(best + delta))
-        optimizer = LeastAction([theta], dt=dt, mass=MASS, structure="diagonal", betas=(0.0, 0.0), eps=0.0)
-        assert optimizer.param_groups[0]["lr"] == dt
-        values, vectors = np.linalg.eigh(fisher)
-        gains = step_gain(torch.tensor(values), dt / MASS**0.5, 0.5 * dt / MASS**0.5, 0.0).numpy()
-        np.testing.assert_allclose(step[row], vectors @ (gains * (vectors.T @ (-fisher @ delta))), rtol=1e-8)
+    np.testing.assert_allclose(step, [least_action_step(task, best + delta, dt) for delta in away], rtol=1e-8)
+
+
+def least_action_step(task: LinearRegression, theta: np.ndarray, dt: float) -> np.ndarray:
+    """Return one step of the optimizer, as anybody would take it: a layer of torch, a loss, `LeastAction`."""
+    layer = torch.nn.Linear(len(theta), 1, bias=False, dtype=torch.float64)
+    layer.load_state_dict({"weight": torch.tensor(theta)[None]})
+    options = {"betas": (0.0, 0.0), "eps": 0.0}
+    watched = ModelFisher(layer, "gaussian", samples="exact")
+    optimizer = LeastAction(layer.parameters(), dt, MASS, "dense", fisher=watched, **options)
+    loss = 0.5 * ((layer(task.data.inputs)[:, 0] - task.data.targets) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    return layer.weight.detach().numpy()[0] - theta
 
 
 @pytest.mark.parametrize("dt", TIME_STEPS)
@@ -94,9 +101,10 @@ def test_the_greatest_hamiltonian_is_the_legendre_transform_of_the_lagrangian():
     actions = torch.linspace(-6.0, 6.0, 120_001, dtype=torch.float64)[:, None]
     for theta, costate in ((0.2, 1.0), (1.5, -2.0), (-1.0, 0.3)):
         state, momentum = torch.tensor([theta]).double(), torch.tensor([costate]).double()
-        states, costates = (x.expand(len(actions), 1) for x in (state, momentum))
-        greatest = hamiltonian(problem, states, actions, costates, 0).max()
-        transform = legendre_transform(
+        states = state.expand(len(actions), 1)
+        reward, arrived = problem.reward(states, actions, 0), problem.dynamics(states, actions, 0)
+        greatest = hamiltonian(reward, arrived, momentum).max()
+        transform, _ = legendre_transform(
             lambda u, state=state: 0.5 * MASS * (u**2).sum() - task.mean_log_likelihood(state), momentum
         )
         expected = momentum @ state + dt * transform

@@ -76,6 +76,11 @@ class Gaussian(EstimationTask):
     def _outcomes(self, params: torch.Tensor, data: Observations) -> Outcomes:
         return gaussian_outcomes(data, params[0].expand(len(data)), params[1])
 
+    def no_maximum(self, params: torch.Tensor | None = None) -> str:
+        """Return whether all targets are the same."""
+        y = self.data.targets
+        return f"all targets are {y[0].item():g}, and sigma runs to zero" if y.min() == y.max() else ""
+
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
         """Return ``diag(1/σ², 2/σ²)``."""
         return torch.diag(params.new_tensor([1.0, 2.0]) / params[1] ** 2)
@@ -122,6 +127,12 @@ class _OneParameter(EstimationTask):
         half, step = params.new_full((len(data),), 0.5), self._variance(mean).sqrt()
         return [(data.with_targets((mean + sign * step).expand(len(data))), half) for sign in (-1.0, 1.0)]
 
+    def no_maximum(self, params: torch.Tensor | None = None) -> str:
+        """Return whether the mean lies where the parameter is infinite: no successes, or no failures, or no events."""
+        mean = self.data.targets.mean()
+        infinite = not bool(self.inverses[self.parameter](mean).isfinite())
+        return f"all targets are {mean.item():g}, and {self.parameter} runs to infinity" if infinite else ""
+
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
         """Return ``(dμ/dθ)²/v(μ)``, shape ``(1, 1)``."""
         slope = torch.func.grad(lambda theta: self.mean(theta).squeeze())(params)
@@ -158,8 +169,8 @@ class Bernoulli(_OneParameter):
         theta = params[..., :1]
         if self.parameter == "logit":
             return y * theta - torch.nn.functional.softplus(theta)
-        ones: torch.Tensor = torch.xlogy(y, theta)
-        return ones + torch.special.xlog1py(1.0 - y, -theta)
+        logs: torch.Tensor = torch.xlogy(y, theta) + torch.special.xlog1py(1.0 - y, -theta)
+        return logs
 
     def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
         return data.with_targets(torch.bernoulli(self.mean(params).expand(len(data)), generator=generator))

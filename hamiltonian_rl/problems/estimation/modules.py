@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.problems.estimation.checks import class_targets, observed
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.observations import Observations
-from hamiltonian_rl.problems.estimation.task import EstimationTask, Outcomes
+from hamiltonian_rl.problems.estimation.task import EstimationTask, Layer, Outcomes
 
 
 class _ModuleTask(EstimationTask):
@@ -65,6 +66,43 @@ class _ModuleTask(EstimationTask):
         data = self.data if data is None else data
         outputs: torch.Tensor = functional_call(self.module, self._unflatten(params), (data.inputs,))
         return outputs
+
+    def layers(self, params: torch.Tensor, data: Observations | None = None) -> tuple[Layer, ...]:
+        """Return the Linear layers that take one vector an observation, the bias as the weight of a one."""
+        linear = {name: part for name, part in self.module.named_modules() if isinstance(part, torch.nn.Linear)}
+        taken: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+        def keep(name: str) -> Callable[..., None]:
+            return lambda part, inputs, output: taken.__setitem__(name, (inputs[0], output))
+
+        hooks = [part.register_forward_hook(keep(name)) for name, part in linear.items()]
+        try:
+            total = self._of_one(params.detach().requires_grad_(), self.data if data is None else data).sum()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        indices = {name: self._index(name) for name in taken}
+        kept = {name: pair for name, pair in taken.items() if indices[name] is not None and pair[0].ndim == 2}
+        slopes = torch.autograd.grad(total, [output for _, output in kept.values()]) if kept else ()
+        layers = []
+        for (name, (inputs, _)), slope in zip(kept.items(), slopes, strict=True):
+            index, x = indices[name], inputs.detach()
+            assert index is not None
+            if index.shape[1] > x.shape[1]:
+                x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+            layers.append(Layer(index, x, slope))
+        return tuple(layers)
+
+    def _index(self, name: str) -> torch.Tensor | None:
+        """Return where a Linear layer's weights lie, its bias as the last column; None where they are not trained."""
+        places = dict(zip(self.shapes, self.groups, strict=False))
+        weight, bias = (f"{name}.{kind}" if name else kind for kind in ("weight", "bias"))
+        if weight not in places:
+            return None
+        index = torch.arange(places[weight].start, places[weight].stop).reshape(self.shapes[weight])
+        if bias not in places:
+            return index
+        return torch.cat([index, torch.arange(places[bias].start, places[bias].stop)[:, None]], 1)
 
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
         batched = self._of_one

@@ -12,13 +12,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.optimize import linprog
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.estimation.checks import class_targets, observed, refuse_labels, refuse_targets
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.observations import Observations
-from hamiltonian_rl.problems.estimation.task import EstimationTask, Outcomes
+from hamiltonian_rl.problems.estimation.task import EstimationTask, Layer, Outcomes
+
+TINY = 1e-300  # a row of zeros has slope zero
+NEARLY_CERTAIN = -1e-6  # log-likelihood of an observation that separation may explain
+EXACT = 1e-11  # residuals, beside the targets, that are rounding
+SEPARATED = 1e-7  # what the linear programme must gain, beside its rounding
 
 
 class _Regression(EstimationTask):
@@ -56,6 +63,43 @@ class _Regression(EstimationTask):
         design = self.design(data)
         return params[..., : design.shape[1]] @ design.T
 
+    def layers(self, params: torch.Tensor, data: Observations | None = None) -> tuple[Layer, ...]:
+        """Return the coefficients as one layer of the design: the score is ``slope ⊗ x``, so ``slope = g·x / |x|²``."""
+        data = self.data if data is None else data
+        design = self.design(data)
+        width = design.shape[1]
+        rows = len(self.names) // width
+        by_row = self.scores(params, data)[:, : rows * width].reshape(len(data), rows, width)
+        slopes = torch.einsum("nrw,nw->nr", by_row, design) / (design**2).sum(1).clamp(min=TINY)[:, None]
+        return (Layer(torch.arange(rows * width).reshape(rows, width), design, slopes),)
+
+    def no_maximum(self, params: torch.Tensor | None = None) -> str:
+        """Return whether some direction of the coefficients raises the likelihood for ever: separable data.
+
+        Decided by a linear programme: a direction along which no observation loses, and one gains at least.
+
+        Reference:
+            Albert and Anderson (1984), "On the existence of maximum likelihood estimates in logistic regression".
+        """
+        if params is not None and not (self.log_likelihood(params) > NEARLY_CERTAIN).any():
+            return ""
+        no_loss, no_change = self._recession()
+        if not len(no_loss):
+            return ""
+        gain = no_loss.sum(0)
+        equal = {} if not len(no_change) else {"A_eq": no_change, "b_eq": np.zeros(len(no_change))}
+        found = linprog(-gain, A_ub=-no_loss, b_ub=np.zeros(len(no_loss)), bounds=(-1.0, 1.0), **equal)
+        if found.status != 0 or -found.fun <= SEPARATED * np.abs(no_loss).max():
+            return ""
+        return (
+            "some combination of the inputs tells the outcomes apart without an error (separable data), and "
+            "coefficients run to infinity"
+        )
+
+    def _recession(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows ``d`` with which no observation loses where ``d·β >= 0``, and those where ``d·β = 0``."""
+        return np.zeros((0, self.n_params)), np.zeros((0, self.n_params))
+
     def _weighted(self, weights: torch.Tensor) -> torch.Tensor:
         """Return ``(1/N) Σ_n w_n x_n x_nᵀ``."""
         design = self.design()
@@ -84,6 +128,13 @@ class LinearRegression(_Regression):
         if sigma is None:
             spread = self.data.targets.std(correction=0)
             self.start[-1] = spread if spread > 0.0 else 1.0
+
+    def no_maximum(self, params: torch.Tensor | None = None) -> str:
+        """Return whether the inputs fit all targets without a residual, where ``σ`` is estimated."""
+        y, design = self.data.targets, self.design()
+        left = y - design @ torch.linalg.lstsq(design, y[:, None], driver="gelsd").solution[:, 0]
+        exact = self.sigma is None and left.norm() <= EXACT * y.norm()
+        return "the inputs fit all targets without a residual, and sigma runs to zero" if exact else ""
 
     def noise(self, params: torch.Tensor) -> torch.Tensor:
         """Return ``σ``, shape ``(..., 1)``."""
@@ -121,6 +172,10 @@ class LogisticRegression(_Regression):
             )
         self.names, self.groups = self.feature_names, (slice(0, len(self.feature_names)),)
         self.start = torch.zeros(len(self.names), dtype=torch.float64)
+
+    def _recession(self) -> tuple[np.ndarray, np.ndarray]:
+        design = self.design().numpy()
+        return (2.0 * self.data.targets.numpy()[:, None] - 1.0) * design, design[:0]
 
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
         predictor = self.predictor(params, data)
@@ -161,6 +216,10 @@ class PoissonRegression(_Regression):
         if intercept:
             self.start[0] = y.mean().log()
 
+    def _recession(self) -> tuple[np.ndarray, np.ndarray]:
+        design, none = self.design().numpy(), self.data.targets.numpy() == 0.0
+        return -design[none], design[~none]
+
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
         y, predictor = data.targets, self.predictor(params, data)
         return y * predictor - torch.exp(predictor) - torch.lgamma(y + 1.0)
@@ -195,6 +254,14 @@ class SoftmaxRegression(_Regression):
         self.names = tuple(f"{label}: {feature}" for label in named for feature in self.feature_names)
         self.groups = tuple(slice(c * p, (c + 1) * p) for c in range(len(named)))
         self.start = torch.zeros(len(self.names), dtype=torch.float64)
+
+    def _recession(self) -> tuple[np.ndarray, np.ndarray]:
+        design, classes = self.design().numpy(), self.data.targets.numpy()
+        one_hot = np.eye(self.n_classes)
+        against = np.concatenate([one_hot[classes] - one_hot[c] for c in range(self.n_classes)])
+        rows = against[:, int(self.reference) :, None] * np.tile(design, (self.n_classes, 1))[:, None, :]
+        rows = rows.reshape(len(rows), -1)
+        return rows[against.any(1)], rows[:0]
 
     def log_probabilities(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
         """Return ``log p(c | x_n)``, shape ``(..., N, C)``."""

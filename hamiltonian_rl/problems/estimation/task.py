@@ -6,6 +6,7 @@ and log-likelihood are *per observation* everywhere: ``ℓ = (1/N) Σ ℓ_n`` an
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 
 Outcomes = list[tuple[Observations, torch.Tensor]]  # targets for every input, and their weights
 CHUNK = 1024  # observations whose scores are computed together
+
+
+class Layer(NamedTuple):
+    """Parameters whose scores are ``g_n = slopes_n ⊗ inputs_n``, as those of a layer ``W x`` are.
+
+    Attributes:
+        places: Where ``W`` lies in the parameters, shape ``(outputs, inputs)``.
+        inputs: ``x``, shape ``(N, inputs)``.
+        slopes: Derivative of ``ℓ_n`` with respect to ``W x``, shape ``(N, outputs)``.
+    """
+
+    places: torch.Tensor
+    inputs: torch.Tensor
+    slopes: torch.Tensor
 
 
 class EstimationTask(ABC):
@@ -68,8 +83,7 @@ class EstimationTask(ABC):
         ``Σ w g gᵀ = E_y[g gᵀ]`` exactly: all outcomes with their probabilities where they are few, and otherwise points
         that have the moments which the score depends on.
         """
-        with torch.no_grad():
-            return self._outcomes(params, self.data if data is None else data)
+        return self._outcomes(params, self.data if data is None else data)
 
     @abstractmethod
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
@@ -94,6 +108,18 @@ class EstimationTask(ABC):
             total += torch.einsum("n,ni,nj->ij", weights, scores, scores)
         return total / len(self.data)
 
+    def layers(self, params: torch.Tensor, data: Observations | None = None) -> tuple[Layer, ...]:
+        """Return the layers of which a Kronecker-factored Fisher information consists; none unless a task has some."""
+        return ()
+
+    def no_maximum(self, params: torch.Tensor | None = None) -> str:
+        """Return why the likelihood certainly has no maximum, half a sentence; empty where that is not known.
+
+        Args:
+            params: Where a search ended: what takes long is asked only where these speak for it.
+        """
+        return ""
+
     def mean_log_likelihood(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
         """Return ``ℓ(θ)``, shape ``(...)``."""
         return self.log_likelihood(params, data).mean(-1)
@@ -110,6 +136,12 @@ class EstimationTask(ABC):
         vectorized = torch.func.vmap(torch.func.grad(of_one), in_dims=in_dims, chunk_size=CHUNK)
         scores: torch.Tensor = vectorized(params, data.targets, data.inputs)
         return scores
+
+    def with_data(self, data: Observations) -> EstimationTask:
+        """Return the same likelihood of other data, of as many inputs and classes."""
+        other = copy.copy(self)
+        other.data = data
+        return other
 
     def checked(self, params: torch.Tensor) -> torch.Tensor:
         """Return the parameters as a float64 vector of the task's length.

@@ -1,4 +1,4 @@
-"""The Lagrangian side (Eq. 22-32): parameter estimation and the optimizers that fall out of it.
+"""Adam (Eq. 32) on one flat vector.
 
 Notation: ``θ`` parameters, ``g = ∇_θ loss`` gradient, ``v`` running diagonal of the empirical Fisher
 information ``E[g gᵀ]``. The stationary path ``θ̇ = F^(-1/2) ∇ℓ`` with ``F`` replaced by ``diag(v)`` is

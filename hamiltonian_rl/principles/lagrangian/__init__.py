@@ -1,0 +1,43 @@
+"""The Lagrangian side (Eq. 22-32): parameter estimation and the optimizers that fall out of it.
+
+Notation: ``θ`` params, ``P`` their number, ``ℓ`` log-likelihood *per observation*, ``g = ∇ℓ``, ``F`` Fisher information
+per observation, ``J = -E[∇²ℓ]``, ``K = E[g gᵀ]``, expectations over the data.
+"""
+
+from hamiltonian_rl.principles.lagrangian.adam import adam_step
+from hamiltonian_rl.principles.lagrangian.euler_lagrange import (
+    field_residual,
+    information_residual,
+    lagrangian,
+    particle_residual,
+)
+from hamiltonian_rl.principles.lagrangian.fisher import (
+    cramer_rao_bound,
+    curvature,
+    fisher_information,
+    outer_information,
+)
+from hamiltonian_rl.principles.lagrangian.information_test import InformationTest, information_test
+from hamiltonian_rl.principles.lagrangian.legendre import kinetic_hamiltonian, legendre_transform
+from hamiltonian_rl.principles.lagrangian.matrix_power import inverse_root, matrix_power, matrix_rank
+from hamiltonian_rl.principles.lagrangian.structured import Fisher
+
+__all__ = [
+    "Fisher",
+    "InformationTest",
+    "adam_step",
+    "cramer_rao_bound",
+    "curvature",
+    "field_residual",
+    "fisher_information",
+    "information_residual",
+    "information_test",
+    "inverse_root",
+    "kinetic_hamiltonian",
+    "lagrangian",
+    "legendre_transform",
+    "matrix_power",
+    "matrix_rank",
+    "outer_information",
+    "particle_residual",
+]

@@ -1,0 +1,78 @@
+"""White's information-matrix test in trace form: is ``K = E[g gᵀ]`` equal to ``J = -E[∇²ℓ]``?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from hamiltonian_rl.principles.lagrangian.euler_lagrange import information_residual
+from hamiltonian_rl.principles.lagrangian.fisher import curvature, outer_information
+from hamiltonian_rl.principles.lagrangian.matrix_power import inverse_root
+from hamiltonian_rl.problems.estimation import EstimationTask
+
+EMPTY = 1e-10  # a standard error that is rounding
+
+
+@dataclass(frozen=True)
+class InformationTest:
+    """What the test says.
+
+    Attributes:
+        rho: ``ρ = 1 - tr(K⁻¹J)/P``.
+        standard_error: Of ``ρ`` if the model is true; zero where ``ρ`` is zero whatever the data.
+        p_value: How often a true model gives a ``ρ`` as far from zero, by its normal limit; NaN where there is nothing
+            to test.
+    """
+
+    rho: float
+    standard_error: float
+    p_value: float
+
+    @property
+    def empty(self) -> bool:
+        """Whether the model leaves nothing to test: its ``ρ`` is zero at every maximum of the likelihood."""
+        return math.isnan(self.p_value)
+
+
+def information_test(task: EstimationTask, params: torch.Tensor) -> InformationTest:
+    """Test at the maximum-likelihood point whether the scores are as large as the curvature says.
+
+    To first order ``ρ`` is the mean of ``q_n = (g_nᵀ K⁻¹ g_n + tr(K⁻¹ ∇²ℓ_n))/P``, less what estimating ``θ`` takes
+    from it: under a true model its variance is that of the residual of ``q_n`` regressed on ``g_n``, over N.
+
+    Args:
+        task: The likelihood.
+        params: Its maximum, shape ``(P,)``.
+
+    Reference:
+        White (1982), "Maximum likelihood estimation of misspecified models", theorem 4.1; Lancaster (1984), "The
+        covariance matrix of the information matrix test".
+    """
+    theta = task.checked(params)
+    outer = outer_information(task, theta)
+    root = inverse_root(outer)
+    rank = max(root.shape[1], 1)
+    rho = information_residual(outer, curvature(task, theta))
+    white = task.scores(theta) @ root
+    q = ((white**2).sum(1) + _second_slopes(task, theta, root)) / rank
+    residual = q - white @ (white * q[:, None]).mean(0)
+    error = (residual.var(correction=0) / len(q)).sqrt().item()
+    if error <= EMPTY * max(1.0, q.abs().max().item()):
+        return InformationTest(rho, 0.0, math.nan)
+    return InformationTest(rho, error, math.erfc(abs(rho) / error / math.sqrt(2.0)))
+
+
+def _second_slopes(task: EstimationTask, params: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
+    """Return ``tr(Rᵀ ∇²ℓ_n R)`` of each observation, by second slopes along the columns of ``R``; shape ``(N,)``."""
+
+    def along(direction: torch.Tensor) -> torch.Tensor:
+        def slope(at: torch.Tensor) -> torch.Tensor:
+            slopes: torch.Tensor = torch.func.jvp(task.log_likelihood, (at,), (direction,))[1]
+            return slopes
+
+        bend: torch.Tensor = torch.func.jvp(slope, (params,), (direction,))[1]
+        return bend
+
+    return torch.stack([along(column) for column in root.T]).sum(0)

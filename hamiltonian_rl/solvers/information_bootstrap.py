@@ -1,0 +1,66 @@
+"""The information-matrix test by parametric bootstrap: what a true model gives, by fitting what it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.principles.lagrangian import InformationTest, information_test
+from hamiltonian_rl.solvers.maximum_likelihood import Estimate, maximum_likelihood
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """What the bootstrap says.
+
+    Attributes:
+        p_value: ``(1 + how many are as far out)/(1 + how many there are)``.
+        drawn: Data sets drawn from the fitted model, and fitted.
+        failed: How many of these have no maximum, and are left out.
+    """
+
+    p_value: float
+    drawn: int
+    failed: int
+
+
+def bootstrap_information_test(
+    estimate: Estimate,
+    test: InformationTest,
+    n_draws: int,
+    generator: torch.Generator,
+    progress: Callable[[int], None] | None = None,
+) -> Bootstrap:
+    """Return the p-value of ``|ρ|`` over its standard error among fits of data that the fitted model draws.
+
+    In small samples it keeps the size that White's limit promises and, from scores alone, misses by far.
+
+    Args:
+        estimate: The fit.
+        test: Its test.
+        n_draws: Data sets to draw.
+        generator: Of the draws.
+        progress: Called with the number of fits.
+
+    Reference:
+        Horowitz (1994), "Bootstrap-based critical values for the information matrix test".
+    """
+    if n_draws < 1:
+        raise UsageError(f"n_draws = {n_draws}; expected one at least.")
+    if test.empty:
+        raise UsageError("There is nothing to test: the model's ρ is zero at every maximum of the likelihood.")
+    observed, as_far, failed = abs(test.rho) / test.standard_error, 0, 0
+    for draw in range(n_draws):
+        again = estimate.task.with_data(estimate.task.sample(estimate.params, generator))
+        fit = maximum_likelihood(again, estimate.params)
+        drawn = information_test(again, fit.params) if fit.converged else None
+        if drawn is None or drawn.empty:
+            failed += 1
+        else:
+            as_far += abs(drawn.rho) / drawn.standard_error >= observed
+        if progress is not None:
+            progress(draw + 1)
+    return Bootstrap((1 + as_far) / (1 + n_draws - failed), n_draws, failed)

@@ -1,0 +1,239 @@
+"""Maximum likelihood by Fisher scoring and Newton's method, with a status that says how it ended.
+
+Notation: ``g`` mean score, ``F`` Fisher information per observation, ``J`` minus the mean Hessian.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+
+from hamiltonian_rl.errors import SolverError, UsageError
+from hamiltonian_rl.principles.lagrangian import curvature, inverse_root, outer_information
+from hamiltonian_rl.problems.estimation import EstimationTask
+
+SLOW = 0.2  # a step that leaves more of the residual than this is tried by Newton's method
+HALVINGS = 40
+ROUNDING = 1e-14  # of a log-likelihood, beside its size
+RISING = 0.1  # nats an observation that the last of many steps gained: there is no maximum
+MANY = 30
+UNIDENTIFIED = 1e-6  # share of a parameter in the directions that F does not see
+CLOSE = 1e-6  # residual, in standard errors times √N, at which rounding may stop the search
+
+
+class EstimateStatus(Enum):
+    """How maximum likelihood ended; each member is a sentence that says what to do."""
+
+    CONVERGED = "The score is zero to tolerance: a maximum of the likelihood, alone nearby."
+    SINGULAR = (
+        "The score is zero to tolerance, but the Fisher information is singular: other parameters fit as well, and "
+        "what is returned is one of them, by a generalized inverse. Leave out collinear inputs, or take a reference "
+        "class."
+    )
+    SADDLE = "The score is zero to tolerance, but the curvature is not that of a maximum. Start elsewhere."
+    NO_MAXIMUM = (
+        "There is no maximum: the likelihood goes on rising while parameters run to infinity, or sigma to zero. "
+        "Estimates and standard errors mean nothing. Take fewer inputs, more data, or a known sigma."
+    )
+    BOUNDARY = (
+        "The maximum lies on the boundary of the parameters' domain, where the score need not be zero; standard errors "
+        "do not apply."
+    )
+    STAGNATED = (
+        "No step raises the likelihood any more, and the score is not zero to tolerance. Raise tol, scale the "
+        "inputs, or start elsewhere."
+    )
+    MAX_ITERATIONS = "The iterations were used up before the score was zero to tolerance. Raise max_iterations or tol."
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Maximum-likelihood parameters, with what their precision follows from.
+
+    Attributes:
+        task: Whose likelihood it is.
+        params: ``θ``, shape ``(P,)``.
+        log_likelihood: Of all observations together.
+        status: How the solver ended.
+        iterations: Steps taken.
+        residual: ``√(gᵀ F⁻¹ g)``: how far a further step would go, in standard errors over ``√N``.
+        rank: Of the Fisher information; below P other parameters fit as well.
+        reason: Why there is no maximum, half a sentence, where that is known.
+    """
+
+    task: EstimationTask
+    params: torch.Tensor
+    log_likelihood: float
+    status: EstimateStatus
+    iterations: int
+    residual: float
+    rank: int
+    reason: str = ""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the likelihood has a maximum here, be it one of many."""
+        return self.status in (EstimateStatus.CONVERGED, EstimateStatus.SINGULAR)
+
+    def unwrap(self) -> Estimate:
+        """Return this estimate.
+
+        Raises:
+            SolverError: It did not converge; the message says why and what to change.
+        """
+        if not self.converged:
+            raise SolverError(
+                f"maximum_likelihood: {self.sentence()} Reached after {self.iterations} steps: residual "
+                f"{self.residual:.3g}."
+            )
+        return self
+
+    def sentence(self) -> str:
+        """Return the status in words, with its reason."""
+        return f"{self.status.value} Here {self.reason}." if self.reason else self.status.value
+
+    def covariance(self, kind: str = "fisher") -> torch.Tensor:
+        """Return the covariance of the estimates, shape ``(P, P)``.
+
+        Args:
+            kind: "fisher": ``F⁻¹/N``, right if the model is true, and then the Cramér-Rao bound (Eq. 22); "sandwich":
+                ``J⁻¹ K J⁻¹/N``, right for large N also where it is not.
+
+        Reference:
+            White (1982), "Maximum likelihood estimation of misspecified models", theorem 3.2.
+        """
+        if kind not in ("fisher", "sandwich"):
+            raise UsageError(f'kind = "{kind}"; expected fisher or sandwich.')
+        count = len(self.task.data)
+        root = inverse_root(self.task.fisher(self.params) if kind == "fisher" else curvature(self.task, self.params))
+        inverse = root @ root.T
+        middle = inverse if kind == "fisher" else inverse @ outer_information(self.task, self.params) @ inverse
+        covariance: torch.Tensor = middle / count
+        return covariance
+
+    def standard_errors(self, kind: str = "fisher") -> torch.Tensor:
+        """Return the square roots of the diagonal of `covariance`, NaN where a parameter is not identified."""
+        errors = self.covariance(kind).diagonal().sqrt()
+        return torch.where(self.identified(), errors, math.nan)
+
+    def identified(self) -> torch.Tensor:
+        """Return which parameters the data determine, shape ``(P,)``: those that a singular F sees wholly."""
+        fisher = self.task.fisher(self.params)
+        root = inverse_root(fisher)
+        # F⁻F projects on what F sees; a parameter wholly within it has a row of the identity.
+        lost = torch.eye(len(fisher), dtype=fisher.dtype) - root @ root.T @ fisher
+        scales = fisher.diagonal().clamp(min=0.0).sqrt()
+        scales = torch.where(scales > 0.0, scales, 1.0)
+        unseen: torch.Tensor = (lost * scales[:, None] / scales).norm(dim=1)
+        return unseen < UNIDENTIFIED
+
+
+def maximum_likelihood(
+    task: EstimationTask,
+    start: torch.Tensor | None = None,
+    *,
+    tol: float = 1e-10,
+    max_iterations: int = 100,
+    progress: Callable[[int, float], None] | None = None,
+) -> Estimate:
+    """Return parameters that maximise the likelihood.
+
+    Steps ``F⁻¹g`` of Fisher scoring (generalized inverse where F is singular), ``J⁻¹g`` of Newton's method where
+    scoring is slow and J positive definite; each halved until the likelihood rises by what its slope promises.
+
+    Args:
+        task: With an exact Fisher information.
+        start: Parameters to start from; the task's own unless given.
+        tol: Largest ``√(gᵀ F⁻¹ g)``.
+        max_iterations: Steps at the most.
+        progress: Called with the number of steps and the residual.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import PoissonRegression
+        >>> estimate = maximum_likelihood(PoissonRegression([1, 2, 4, 8], [0.0, 1.0, 2.0, 3.0]))
+        >>> estimate.status.name, estimate.params.exp()  # the counts double at each step
+        ('CONVERGED', tensor([1.0000, 2.0000], dtype=torch.float64))
+    """
+    if not tol > 0.0 or max_iterations < 1:
+        raise UsageError(f"tol = {tol!r} and max_iterations = {max_iterations!r}; expected both positive.")
+    search = _Search(task, task.checked(task.start if start is None else start), tol)
+    if not math.isfinite(search.value):
+        raise UsageError(f"The log-likelihood is {search.value} at the start; expected parameters within their domain.")
+    while not search.done and search.steps < max_iterations:
+        search.step()
+        if progress is not None:
+            progress(search.steps, search.residual)
+    status, total = search.status(), search.value * len(task.data)
+    return Estimate(task, search.params, total, status, search.steps, search.residual, search.rank, search.reason)
+
+
+class _Search:
+    """Where the search stands: parameters, their likelihood, score and Fisher information."""
+
+    def __init__(self, task: EstimationTask, params: torch.Tensor, tol: float) -> None:
+        self.task, self.tol, self.steps = task, tol, 0
+        self.slope_of = torch.func.grad(task.mean_log_likelihood)
+        self.reason, self.gain, self.before, self.stuck, self.on_boundary = "", 0.0, math.inf, False, False
+        self.value = task.mean_log_likelihood(params).item()
+        self._look(params)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.residual <= self.tol or self.stuck or self.on_boundary
+
+    def _look(self, params: torch.Tensor) -> None:
+        self.params, self.slope = params, self.slope_of(params).detach()
+        fisher = self.task.fisher(params).detach()
+        if not (fisher.isfinite().all() and self.slope.isfinite().all()):
+            self.on_boundary, self.residual, self.rank = True, math.inf, 0
+            return
+        self.root = inverse_root(fisher)
+        self.rank = self.root.shape[1]
+        self.residual = (self.root.T @ self.slope).norm().item()
+
+    def step(self) -> None:
+        """Go one step, or find that none raises the likelihood."""
+        self.steps += 1
+        direction = self.root @ (self.root.T @ self.slope)
+        if self.residual > SLOW * self.before and (newton := self._newton()) is not None:
+            direction = newton
+        self.before = self.residual
+        promised = (self.slope @ direction).item()
+        rounding = ROUNDING * (1.0 + abs(self.value))
+        for halving in range(HALVINGS):
+            there = self.params + 0.5**halving * direction
+            value = self.task.mean_log_likelihood(there).item()
+            gained = value - self.value
+            if gained >= 1e-4 * 0.5**halving * promised or (promised < 1e3 * rounding and abs(gained) <= rounding):
+                last, self.gain, self.value = self.params, gained, value
+                self._look(there)
+                if promised < rounding and self.residual > 0.5 * self.before:  # rounding, and no longer the likelihood
+                    self.stuck = self.residual > self.tol
+                    if self.residual > self.before:
+                        self._look(last)
+                return
+        self.stuck = True
+
+    def _newton(self) -> torch.Tensor | None:
+        """Return ``J⁻¹ g``; None where J is not positive definite."""
+        factor, failed = torch.linalg.cholesky_ex(curvature(self.task, self.params))
+        return None if failed else torch.cholesky_solve(self.slope[:, None], factor)[:, 0]
+
+    def status(self) -> EstimateStatus:
+        """Return how it ended."""
+        self.reason = self.task.no_maximum(self.params)
+        if self.reason or (self.steps >= MANY and self.gain > RISING and self.residual > self.tol):
+            return EstimateStatus.NO_MAXIMUM
+        if self.on_boundary:
+            return EstimateStatus.BOUNDARY
+        if self.residual > self.tol and not (self.stuck and self.residual <= CLOSE):
+            return EstimateStatus.STAGNATED if self.stuck else EstimateStatus.MAX_ITERATIONS
+        bends = torch.linalg.eigvalsh(self.root.T @ curvature(self.task, self.params) @ self.root)
+        if bends.numel() and bends.min() < -CLOSE:
+            return EstimateStatus.SADDLE
+        return EstimateStatus.SINGULAR if self.rank < self.task.n_params else EstimateStatus.CONVERGED
