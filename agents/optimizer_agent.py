@@ -154,8 +154,9 @@ class OptimizerAgent(Agent):
 
 def mean_scores(task: EstimationTask, params: torch.Tensor) -> torch.Tensor:
     """Return ``∇ℓ(θ)`` of each row, shape ``(B, P)``."""
-    params = params.detach().requires_grad_()
-    (gradients,) = torch.autograd.grad(task.mean_log_likelihood(params).sum(), params)
+    with torch.enable_grad():  # also where somebody rolls out without
+        params = params.detach().requires_grad_()
+        (gradients,) = torch.autograd.grad(task.mean_log_likelihood(params).sum(), params)
     return gradients
 
 
