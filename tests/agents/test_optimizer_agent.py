@@ -32,7 +32,7 @@ def test_the_least_action_earns_what_riccatis_equation_says_is_most():
 
 
 @pytest.mark.parametrize("model", ["linear", "logistic"])
-def test_no_optimizer_earns_more_than_the_computed_optimum_and_the_least_action_comes_nearest(model):
+def test_no_optimizer_earns_more_than_the_optimum_and_of_the_default_rates_the_least_action_comes_nearest(model):
     from hamiltonian_rl.solvers.costate import solve_costate
 
     env = gym.make("hrl/Estimation-v0", model=model)
