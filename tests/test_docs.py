@@ -1,4 +1,4 @@
-"""The Python of the pages on control runs as printed, from top to end, and gives what its comments claim."""
+"""The Python of the pages runs as printed, from top to end, and gives what its comments claim."""
 
 import ast
 import re
@@ -40,6 +40,11 @@ def test_the_page_on_control_runs_as_printed_and_says_what_comes_out():
 def test_the_page_on_problems_runs_as_printed_and_its_own_problem_is_one():
     assert claims("problems.md") >= 4
     run_page("problems.md")
+
+
+def test_the_page_on_estimation_runs_as_printed_and_each_verdict_has_its_number():
+    assert claims("estimation.md") >= 20
+    run_page("estimation.md")
 
 
 def test_the_page_on_optimality_runs_as_printed_in_an_environment_of_ones_own(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -121,3 +123,8 @@ def test_averages_that_fall_below_the_smallest_number_are_zero_and_no_error() ->
         for step in range(1, 50):
             adam_step(params, np.zeros(2, np.float32), momentum, fisher, step=step, learning_rate=1e-3)
     assert np.isfinite(params).all()
+
+
+def test_adam_and_the_agent_that_steps_by_it_are_there_without_torch() -> None:
+    code = "import sys, hamiltonian_rl.agents.dqn; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -204,20 +204,20 @@ def test_a_saddle_is_not_a_maximum() -> None:
 def bootstrap_p(counts: np.ndarray, x: np.ndarray, seed: int) -> float:
     estimate = maximum_likelihood(PoissonRegression(counts, x))
     test = information_test(estimate.task, estimate.params)
-    found = bootstrap_information_test(estimate, test, 49, torch.Generator().manual_seed(seed))
-    assert (found.drawn, found.failed) == (49, 0)
+    found = bootstrap_information_test(estimate, test, 39, torch.Generator().manual_seed(seed))
+    assert (found.drawn, found.failed) == (39, 0)
     return found.p_value
 
 
 def test_the_bootstrap_rejects_overdispersed_counts_and_not_true_ones() -> None:
-    """Of three true samples at most one below 5 % (by chance two are in 0.7 % of such tests); 1/50 is the least."""
+    """Not both of two true samples below 5 % (by chance in 0.25 % of such tests); 1/40 is the least."""
     below = 0
-    for seed in (11, 12, 13):
+    for seed in (11, 12):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=400)
         mean = np.exp(0.5 + 0.3 * x)
         below += bootstrap_p(rng.poisson(mean), x, seed) < 0.05
-        assert bootstrap_p(rng.negative_binomial(mean, 0.5), x, seed) <= 0.04
+        assert bootstrap_p(rng.negative_binomial(mean, 0.5), x, seed) <= 0.05
     assert below <= 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.principles.lagrangian.matrix_power import inverse_root, matrix_rank
+from hamiltonian_rl.principles.lagrangian.matrices import inverse_root, matrix_rank
 from hamiltonian_rl.problems.estimation import EstimationTask
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
-from hamiltonian_rl.principles.lagrangian.matrix_power import inverse_root
+from hamiltonian_rl.principles.lagrangian.matrices import inverse_root
 from hamiltonian_rl.principles.lagrangian.structured import Fisher, FisherBlock
 from hamiltonian_rl.problems.estimation import EstimationTask, Observations
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hamiltonian_rl.principles.lagrangian.matrix_power import matrix_power, powers
+from hamiltonian_rl.principles.lagrangian.matrices import matrix_power, powers
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,8 +50,8 @@ def refuse_labels(data: Observations, model: str) -> None:
     """
     if data.labels:
         raise UsageError(
-            f'"{data.target_name}" holds labels ({", ".join(data.labels[:4])}), and {model} needs numbers. Take a '
-            "softmax regression, or write the labels as numbers."
+            f'"{data.target_name}" holds labels ({", ".join(data.labels[:4])}), and {model} needs numbers. Write the '
+            "labels as numbers, or take a model of classes: softmax regression."
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
-from hamiltonian_rl.problems.estimation.checks import observed, refuse_targets
+from hamiltonian_rl.problems.estimation.checks import observed, refuse_labels, refuse_targets
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.observations import Observations
 from hamiltonian_rl.problems.estimation.task import EstimationTask, Outcomes
@@ -35,6 +35,7 @@ class GaussianMean(EstimationTask):
         if not 0.0 < sigma < math.inf:
             raise UsageError(f"sigma = {sigma!r}; expected a positive number.")
         self.data, self.sigma = observed(targets), float(sigma)
+        refuse_labels(self.data, "a Gaussian")
         self.names, self.groups = ("mean",), (slice(0, 1),)
         self.start = self.data.targets.mean()[None]
 
@@ -59,6 +60,7 @@ class Gaussian(EstimationTask):
 
     def __init__(self, targets: Any) -> None:
         self.data = observed(targets)
+        refuse_labels(self.data, "a Gaussian")
         self.names, self.groups = ("mean", "sigma"), (slice(0, 2),)
         y = self.data.targets
         spread = y.std(correction=0)
@@ -186,6 +188,7 @@ class Poisson(_OneParameter):
         super().__init__(targets, parameter)
 
     def _check(self, data: Observations) -> None:
+        refuse_labels(data, "a Poisson distribution")
         refuse_targets(data, (data.targets < 0.0) | (data.targets != data.targets.round()), "counts: 0, 1, 2, ...")
 
     def _inside(self, y: torch.Tensor) -> torch.Tensor:
@@ -215,6 +218,7 @@ class Exponential(_OneParameter):
         super().__init__(targets, parameter)
 
     def _check(self, data: Observations) -> None:
+        refuse_labels(data, "an exponential distribution")
         refuse_targets(data, data.targets < 0.0, "waiting times, 0 or more")
 
     def _inside(self, y: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -9,9 +10,10 @@ import torch
 
 from hamiltonian_rl.principles.lagrangian.euler_lagrange import information_residual
 from hamiltonian_rl.principles.lagrangian.fisher import curvature, outer_information
-from hamiltonian_rl.principles.lagrangian.matrix_power import inverse_root
+from hamiltonian_rl.principles.lagrangian.matrices import inverse_root
 from hamiltonian_rl.problems.estimation import EstimationTask
 
+MOST_SLOPES = 4_000_000  # second slopes held together
 EMPTY = 1e-10  # a standard error that is rounding
 
 
@@ -66,13 +68,16 @@ def information_test(task: EstimationTask, params: torch.Tensor) -> InformationT
 
 def _second_slopes(task: EstimationTask, params: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
     """Return ``tr(Rᵀ ∇²ℓ_n R)`` of each observation, by second slopes along the columns of ``R``; shape ``(N,)``."""
+    total = params.new_zeros(len(task.data))
+    together = max(1, MOST_SLOPES // len(task.data))
+    for columns in root.T.split(together):  # type: ignore[no-untyped-call]
+        directions = columns.contiguous()
+        slope = functools.partial(_slopes_along, task, directions)
+        total += torch.func.jvp(slope, (params.repeat(len(directions), 1),), (directions,))[1].sum(0)
+    return total
 
-    def along(direction: torch.Tensor) -> torch.Tensor:
-        def slope(at: torch.Tensor) -> torch.Tensor:
-            slopes: torch.Tensor = torch.func.jvp(task.log_likelihood, (at,), (direction,))[1]
-            return slopes
 
-        bend: torch.Tensor = torch.func.jvp(slope, (params,), (direction,))[1]
-        return bend
-
-    return torch.stack([along(column) for column in root.T]).sum(0)
+def _slopes_along(task: EstimationTask, directions: torch.Tensor, params: torch.Tensor) -> torch.Tensor:
+    """Return the slope of each observation's log-likelihood along each direction, shape ``(directions, N)``."""
+    slopes: torch.Tensor = torch.func.jvp(task.log_likelihood, (params,), (directions,))[1]
+    return slopes
