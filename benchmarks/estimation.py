@@ -8,11 +8,11 @@ Tasks, in batches of 32, each seed with a split (or data), a model and an order 
   others, noise 0.1: to a held-out mean square error of 0.02, twice the noise's.
 
 Every method is tuned alike: as many draws of its settings (60; for the regression 30), a schedule
-``1/(1 + step/decay)`` of the step among them, on seeds from 1000 on, judged by the mean of samples with a run that never
-gets there counted as the whole budget. Seeds from 0 on are reported: the median, and ranks 2 and n-1 (98 % for the median
-of ten). CPU seconds are those of forward and backward pass and step to the threshold, evaluations apart.
+``1/(1 + step/decay)`` of the step among them, on seeds from 1000 on, judged by the mean of samples with a run that
+never gets there counted as the whole budget. Seeds from 0 on are reported: the median, and ranks 2 and n-1 (98 % for
+the median of ten). CPU seconds are those of forward and backward pass and step to the threshold, evaluations apart.
 
-    pip install -c constraints.txt -e '.[bench]'
+    pip install -c constraints.txt -e '.[benchmark]'
     python benchmarks/estimation.py                        # ten seeds with the settings below; minutes
     python benchmarks/estimation.py --tune --only mlp      # tune anew, and print settings
     python benchmarks/estimation.py --step                 # price of a step and memory, one million parameters
