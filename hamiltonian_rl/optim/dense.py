@@ -39,5 +39,5 @@ def look_at_block(state: dict[str, Any], rows: Tensor, beta: float, refresh: int
 
 def block_step(state: dict[str, Any], gradient: Tensor, length: float, newton: float, eps: float) -> Tensor:
     """Return the step along a gradient ``(P,)``: each mode times its gain."""
-    basis = state["basis"]
+    basis: Tensor = state["basis"]
     return basis @ (step_gain(state["eigenvalues"], length, newton, eps) * (basis.mT @ gradient))

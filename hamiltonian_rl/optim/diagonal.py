@@ -53,7 +53,7 @@ def diagonal_step(
     first, second = corrections
     root = second**0.5
     if newton == 0.0:
-        scales = torch._foreach_sqrt(fisher)
+        scales = list(torch._foreach_sqrt(fisher))
         torch._foreach_div_(scales, root)
         torch._foreach_add_(scales, eps)
         torch._foreach_addcdiv_(params, momentum or gradients, scales, -(length / first))

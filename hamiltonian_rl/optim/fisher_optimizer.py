@@ -36,8 +36,8 @@ class FisherOptimizer(torch.optim.Optimizer):
     the size of the batch near the maximum, larger far from it. With one, parameters that are not of a linear layer
     (``kronecker``) have that second moment times the size of the batch.
 
-    A step whose gradients are not all finite is skipped with a `GradientWarning`: parameters and state stay as they are,
-    and ``skipped`` counts it.
+    A step whose gradients are not all finite is skipped with a `GradientWarning`: parameters and state stay as they
+    are, and ``skipped`` counts it.
     """
 
     def __init__(self, params: Params, defaults: dict[str, Any], fisher: ModelFisher | None) -> None:
@@ -83,7 +83,7 @@ class FisherOptimizer(torch.optim.Optimizer):
             known = set(self.fisher.model.parameters())
             if group["structure"] != "kronecker" and not known.issuperset(group["params"]):
                 raise UsageError(
-                    f'structure="{group["structure"]}" with a ModelFisher: a parameter of the group is not of its model. '
+                    f'structure="{group["structure"]}" with a ModelFisher: a parameter is not of its model. '
                     "Give it the model that holds them all, or fisher=None."
                 )
 
@@ -135,7 +135,9 @@ class FisherOptimizer(torch.optim.Optimizer):
         for gradient in gradients:
             if gradient.is_sparse or gradient.is_complex():
                 kind = "sparse" if gradient.is_sparse else "complex"
-                raise UsageError(f"A gradient of shape {tuple(gradient.shape)} is {kind}; expected dense and real ones.")
+                raise UsageError(
+                    f"A gradient of shape {tuple(gradient.shape)} is {kind}; expected dense and real ones."
+                )
         sums = [gradient.sum() for gradient in gradients]  # not finite where a gradient is not, or is very large
         if all(bool(torch.stack(some).isfinite().all()) for some in _by_device(sums)):
             return True
@@ -263,7 +265,9 @@ class FisherOptimizer(torch.optim.Optimizer):
 def _check(group: dict[str, Any]) -> None:
     """Say what is wrong with a group's options."""
     if group["structure"] not in STRUCTURES:
-        raise UsageError(f'There is no structure "{group["structure"]}". {did_you_mean(group["structure"], STRUCTURES)}')
+        raise UsageError(
+            f'There is no structure "{group["structure"]}". {did_you_mean(group["structure"], STRUCTURES)}'
+        )
     for name in ("lr", "eps", "weight_decay"):
         if not float(group[name]) >= 0.0:
             raise UsageError(f"{name} is {group[name]}; expected a number that is not negative.")
@@ -302,11 +306,9 @@ def _matrix(unit: list[Tensor]) -> Tensor:
 
 
 def _subtract(unit: list[Tensor], change: Tensor) -> None:
-    parts = (
-        change.split([param[0].numel() if param.ndim > 1 else 1 for param in unit], 1)
-        if change.ndim == 2
-        else change.split([param.numel() for param in unit])
-    )
+    columns = change.ndim == 2
+    sizes = [param[0].numel() if columns and param.ndim > 1 else 1 if columns else param.numel() for param in unit]
+    parts = torch.split(change, sizes, 1 if columns else 0)
     for param, part in zip(unit, parts, strict=True):
         param.sub_(part.reshape(param.shape))
 

@@ -12,9 +12,9 @@ With ``x = ½ dt √(φ/m)``, ``exp(-asinh x) = √(1 + x²) - x`` turns this in
 
     gain(φ) = α / (κφ + √(φ + κ²φ²)) ,   κ = α/2 ,
 
-in which nothing cancels. As ``φ → 0`` the gain diverges like ``α/√φ`` (as that of ``F^(-1/2)`` does, which is ``κ = 0``),
-so that ``ε`` is added to the denominator, where RMSprop and Adam have theirs (Eq. 31-32). Damping only shortens a step:
-what never overshoots without it does not with it.
+in which nothing cancels. As ``φ → 0`` the gain diverges like ``α/√φ`` (as that of ``F^(-1/2)`` does, which is
+``κ = 0``), so that ``ε`` is added to the denominator, where RMSprop and Adam have theirs (Eq. 31-32). Damping only
+shortens a step: what never overshoots without it does not with it.
 """
 
 from __future__ import annotations

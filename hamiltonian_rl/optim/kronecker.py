@@ -81,7 +81,7 @@ def look_at_matrix(state: dict[str, Any], moments: Moments, beta: float, refresh
 
 
 def matrix_step(state: dict[str, Any], matrix: Tensor, length: float, newton: float, eps: float) -> Tensor:
-    """Return the step along a gradient ``(out, in)``: turned into the eigenbasis, each mode times its gain, and back."""
+    """Return the step along a gradient ``(out, in)``: turned into the eigenbasis, times the gains, and back."""
     U_A, U_G = state["inputs_basis"], state["outputs_basis"]
     modes = _turned(_turned(matrix, U_A).mT, U_G).mT
     modes = modes * step_gain(state["eigenvalues"], length, newton, eps)

@@ -19,8 +19,8 @@ class LeastAction(FisherOptimizer):
         params: Parameters, named ones or groups, as every optimizer takes them.
         dt: Length of a step; kept as ``lr`` of a group, where schedulers look for it.
         mass: ``m``.
-        structure: Of the Fisher information: ``"dense"``, ``"block"`` (a matrix a parameter, or a watched linear layer),
-            ``"kronecker"`` or ``"diagonal"``.
+        structure: Of the Fisher information: ``"dense"``, ``"block"`` (a matrix a parameter, or a watched linear
+            layer), ``"kronecker"`` or ``"diagonal"``.
         fisher: Where it comes from; None for the mini-batches' gradients (see `FisherOptimizer`).
         betas: Decays of the averages of gradient (0 for none) and Fisher information.
         eps: Damping ``ε`` (`hamiltonian_rl.optim.gains`), in units of a gradient; None for 1e-8 with the diagonal of

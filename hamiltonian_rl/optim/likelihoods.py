@@ -97,7 +97,7 @@ def directions(likelihood: str | Scores, outputs: Tensor, samples: int | str, ge
         return drawn if samples == 1 else drawn / int(samples) ** 0.5
     if not isinstance(likelihood, str) or outputs.ndim != 2:
         raise UsageError(
-            f'samples="exact" needs a named likelihood and outputs of shape (batch, outputs), got {tuple(outputs.shape)}; '
-            "draw instead, samples=1."
+            f'samples="exact" needs a named likelihood and outputs of shape (batch, outputs), got '
+            f"{tuple(outputs.shape)}; draw instead, samples=1."
         )
     return ROOTS[likelihood](outputs)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.utils.hooks import RemovableHandle
 
 from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.optim.likelihoods import SCORES, Scores, directions
@@ -107,7 +108,7 @@ class ModelFisher:
         handles = [layer.register_forward_hook(_weakly(self._after_layer)) for layer in self.layers.values()]
         handles.append(model.register_forward_pre_hook(_weakly(self._before_model)))
         handles.append(model.register_forward_hook(_weakly(self._after_model)))
-        self._finalizer = weakref.finalize(self, lambda: [handle.remove() for handle in handles])
+        self._finalizer = weakref.finalize(self, _remove, handles)
 
     def take(self) -> Look | None:
         """Return the look of this step, once; None when there was none. Counts the step."""
@@ -175,7 +176,9 @@ class ModelFisher:
             return {}
         scale = outputs[..., 0].numel() ** 0.5  # half precision holds scores, not scores by √N
         passes = [
-            torch.autograd.grad(outputs, layer_outputs, (scale * s).to(outputs.dtype), retain_graph=True, allow_unused=True)
+            torch.autograd.grad(
+                outputs, layer_outputs, (scale * s).to(outputs.dtype), retain_graph=True, allow_unused=True
+            )
             for s in pulled
         ]
         found: dict[Tensor, list[Rows]] = {}
@@ -199,7 +202,8 @@ class ModelFisher:
 
         def pull(values: dict[str, Tensor], scores: Tensor, *inputs: Tensor) -> Tensor:
             output = functional_call(self.model, values, tuple(one[None] for one in inputs))
-            return (output.reshape(scores.shape) * scores.to(output.dtype)).sum()
+            pulled_back: Tensor = (output.reshape(scores.shape) * scores.to(output.dtype)).sum()
+            return pulled_back
 
         each = vmap(grad(pull), in_dims=(None, 0, *(0 for _ in few)), randomness="different")
         try:
@@ -221,6 +225,11 @@ def _joined(rows: list[Rows], samples: int) -> Rows:
 
 def _seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def _remove(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
 
 
 def _weakly(method: Callable[..., None]) -> Callable[..., None]:

@@ -87,7 +87,9 @@ def test_small_steps_follow_the_fisher_root_to_first_order_and_large_ones_are_ne
         for dt in steps:
             model.load_state_dict(start)
             fisher = ModelFisher(model, "gaussian", samples="exact")
-            made = change_of(lambda m, dt=dt, f=fisher: LeastAction(m.parameters(), dt, 1.0, "dense", f, eps=0.0), model, x, y)
+            made = change_of(
+                lambda m, dt=dt, f=fisher: LeastAction(m.parameters(), dt, 1.0, "dense", f, eps=0.0), model, x, y
+            )
             target = dt * root if name == "root" else newton
             gaps[name].append(np.linalg.norm(made - target) / np.linalg.norm(target))
     assert np.polyfit(np.log(small), np.log(gaps["root"]), 1)[0] == pytest.approx(1.0, abs=0.01)
@@ -110,7 +112,13 @@ def test_each_mode_of_a_quadratic_contracts_as_stated_and_never_overshoots(struc
     values, vectors = np.linalg.eigh(F)
     best = model.weight.detach().numpy().ravel() + np.linalg.solve(F, ascent)
     optimizer = LeastAction(
-        model.parameters(), 3.0, 1.0, structure, ModelFisher(model, "gaussian", samples="exact"), betas=(0.0, 0.9), eps=0.0
+        model.parameters(),
+        3.0,
+        1.0,
+        structure,
+        ModelFisher(model, "gaussian", samples="exact"),
+        betas=(0.0, 0.9),
+        eps=0.0,
     )
     distances = []
     for _ in range(6):
