@@ -138,7 +138,8 @@ class OptimizerAgent(Agent):
             gains = step_gain(values, length, 0.5 * length, 0.0)
         else:
             gains = rate / values if rule == "natural-gradient" else step_gain(values, rate, 0.0, 0.0)
-        return vectors @ (torch.where(known, gains, 0.0) * (gradient @ vectors))
+        step: torch.Tensor = vectors @ (torch.where(known, gains, 0.0) * (gradient @ vectors))
+        return step
 
     def _own_state(self) -> Tree:
         source = None if self._source is None else asdict(self._source)

@@ -26,7 +26,9 @@ def test_the_least_action_earns_what_riccatis_equation_says_is_most():
     p.horizon = 800  # after which the slowest mode is at 1e-8
     earned = rollout(p, states, policy(OptimizerAgent(env), 5)).value
     inputs = p.task.data.inputs.numpy()
-    P = solve_discrete_are(np.eye(2), p.dt * np.eye(2), p.dt * inputs.T @ inputs / len(inputs), p.dt * p.mass * np.eye(2))
+    P = solve_discrete_are(
+        np.eye(2), p.dt * np.eye(2), p.dt * inputs.T @ inputs / len(inputs), p.dt * p.mass * np.eye(2)
+    )
     away = states - p.start
     np.testing.assert_allclose(earned, -0.5 * np.einsum("bi,ij,bj->b", away, P, away), rtol=1e-7)
 
@@ -94,14 +96,15 @@ def test_what_a_singular_fisher_information_knows_nothing_of_is_left_where_it_is
     env = ControlEnv(task.control_problem(1.0, 0.5, 10, max_speed=10.0))
     action = OptimizerAgent(env).predict(random.normal(size=task.n_params), deterministic=True)[0]
     null = np.linalg.svd(task.fisher(task.start).numpy())[0][:, -1]
-    assert np.isfinite(action).all() and np.abs(action).max() > 0.01
+    assert np.isfinite(action).all()
+    assert np.abs(action).max() > 0.01
     assert abs(null @ action) < 1e-6 * np.abs(action).max()
 
 
 def test_other_environments_and_unknown_rules_are_refused():
-    with pytest.raises(UsageError, match="parameters of an estimation task.*Pendulum"):
+    with pytest.raises(UsageError, match=r"parameters of an estimation task.*Pendulum"):
         OptimizerAgent(gym.make("Pendulum-v1"))
-    with pytest.raises(UsageError, match='no rule "adm". Did you mean "adam"'):
+    with pytest.raises(UsageError, match=r'no rule "adm". Did you mean "adam"'):
         OptimizerAgent(gym.make("hrl/Estimation-v0"), rule="adm")
     with pytest.raises(UsageError, match='no estimation of the model "logstic"'):
         problem("hrl/Estimation-v0", model="logstic")
