@@ -36,6 +36,11 @@ AGENTS: dict[str, tuple[str, str, str]] = {
         "ExpectedSarsa",
         "Expected Sarsa in a table: discrete observations and actions",
     ),
+    "optimizer": (
+        "hamiltonian_rl.agents.optimizer_agent",
+        "OptimizerAgent",
+        "Adam, RMSprop, SGD, natural gradient or the least action, moving the parameters of an estimation task",
+    ),
     "policy-iteration": (
         "hamiltonian_rl.agents.policy_iteration",
         "PolicyIteration",
@@ -73,6 +78,7 @@ _EXPORTS = {
     "QLearning": "q_learning",
     "RandomAgent": "random_agent",
     "SB3Agent": "sb3",
+    "OptimizerAgent": "optimizer_agent",
     "Sarsa": "sarsa",
     "ValueIteration": "value_iteration",
 }

@@ -27,6 +27,7 @@ import statistics
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -226,21 +227,53 @@ def starts(arguments: argparse.Namespace) -> None:
         show("cart-pole", method, len(found), 1e3 * medians[method], ratio, "it / one IPOPT", converged, good, mean)
 
 
+def serve(name: str, arguments: argparse.Namespace, first: int, pipe: Connection) -> None:
+    """Solve every second state of a problem, in a process of its own, each time that it is asked to."""
+    case = CASES[name]
+    path = case.first_paths(case.states(arguments.states, arguments.seed))
+    states, actions = (np.ascontiguousarray(x[first::2]) for x in (path.states[:, 0], path.actions))
+    while True:
+        solve(case, states, actions)
+        pipe.send(None)
+        if not pipe.recv():
+            break
+
+
 def threads(arguments: argparse.Namespace) -> None:
-    """Print what a second thread brings, in wall time."""
+    """Print what a second thread brings, in wall time; and beside it, in turn, what two processes do: the ceiling."""
+    context = multiprocessing.get_context("spawn")
     for name in ("mountain-car", "quadrotor", "cart-pole"):
         case = CASES[name]
         path = case.first_paths(case.states(arguments.states, arguments.seed))
-        seconds: dict[int, list[float]] = {1: [], 2: []}
+        pipes = []
+        for first in range(2):
+            pipe, end = context.Pipe()
+            context.Process(target=serve, args=(name, arguments, first, end), daemon=True).start()
+            pipes.append(pipe)
+
+        def shared(pipes: list[Connection] = pipes) -> None:
+            for pipe in pipes:
+                pipe.send(True)
+            for pipe in pipes:
+                pipe.recv()
+
+        run = functools.partial(solve, case, path.states[:, 0], path.actions)
+        calls: dict[str, Any] = {"1 thread": run, "2 threads": functools.partial(run, threads=2), "2 processes": shared}
+        seconds: dict[str, list[float]] = {method: [] for method in calls}
+        for pipe in pipes:
+            pipe.recv()
         for repeat in range(arguments.repeats + 1):
-            for number, values in seconds.items():
-                run = functools.partial(solve, case, path.states[:, 0], path.actions, threads=number)
-                elapsed, _ = clocked(run, time.perf_counter)
+            for method, call in calls.items():
+                elapsed, _ = clocked(call, time.perf_counter)
                 if repeat:  # the first warms up
-                    values.append(elapsed)
-        one, two = (statistics.median(seconds[number]) for number in (1, 2))
-        size = len(path.states)
-        show(name, f"{OURS}, 2 threads", size, 1e3 * two / size, one / two, "one thread / it, wall", "", "", "")
+                    seconds[method].append(elapsed)
+        for pipe in pipes:
+            pipe.send(False)
+        medians, size = {method: statistics.median(x) for method, x in seconds.items()}, len(path.states)
+        for method in ("2 threads", "2 processes"):
+            ratio = medians["1 thread"] / medians[method]
+            of = "one thread / it, wall"
+            show(name, f"{OURS}, {method}", size, 1e3 * medians[method] / size, ratio, of, "", "", "")
 
 
 def torch(arguments: argparse.Namespace) -> None:

@@ -41,6 +41,7 @@ PROBLEMS = {
     "hrl/CakeEating-v0": Registered("hamiltonian_rl.envs.economics:CakeEating", 10),
     "hrl/CartPoleSwingUp-v0": Registered("hamiltonian_rl.envs.mechanics:CartPoleSwingUp", 200),
     "hrl/DoubleIntegrator-v0": Registered("hamiltonian_rl.envs.double_integrator:DoubleIntegrator", 50),
+    "hrl/Estimation-v0": Registered("hamiltonian_rl.envs.estimation:Estimation", 50),
     "hrl/LinearQuadratic-v0": Registered("hamiltonian_rl.envs.linear_quadratic:LinearQuadratic", 100),
     "hrl/Quadrotor-v0": Registered("hamiltonian_rl.envs.mechanics:Quadrotor", 100),
     "hrl/SmoothMountainCar-v0": Registered("hamiltonian_rl.envs.mechanics:SmoothMountainCar", 150),

@@ -114,6 +114,12 @@ def _expand(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.broadcast_to(x, [have if want == -1 else want for want, have in zip(shape, padded, strict=True)])
 
 
+def _softplus(x: Expression) -> Expression:
+    """``log(1 + eˣ)``, and x where torch takes that."""
+    large = x._lift(20.0).apply("less", x)
+    return large.where(x, (large.where(0.0, x).apply("exp") + 1.0).apply("log"))
+
+
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "add": _scaled(operator.add),
     "sub": _scaled(operator.sub),
@@ -136,6 +142,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "tanh": _elementwise(_named("tanh"), 1),
     "atan": _elementwise(_named("atan"), 1),
     "sigmoid": _elementwise(lambda x: (x * 0.5).apply("tanh") * 0.5 + 0.5, 1),
+    "softplus": _elementwise(_softplus, 1),
     "relu": _elementwise(lambda x: x._lift(0.0).apply("less", x).where(x, 0.0), 1),
     "abs": _elementwise(_named("absolute"), 1),
     "floor": _elementwise(_named("floor"), 1),

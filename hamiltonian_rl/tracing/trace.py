@@ -138,6 +138,17 @@ def _symbols(graph: Graph, blocks: Sequence[tuple[str, int | None]]) -> list[np.
     ]
 
 
+def _is_constant(array: np.ndarray) -> bool:
+    return all(x.operation == "constant" for x in array.flat)
+
+
+def _as_tensor(value: Any) -> Any:
+    """Return the numbers of constant expressions as a tensor; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        return torch.as_tensor(np.array([x.value for x in value.flat], np.float64).reshape(value.shape))
+    return value
+
+
 class _Interpreter:
     def __init__(self, recorded: torch.fx.GraphModule, graph: Graph, parameters: Sequence[torch.Tensor]) -> None:
         self.recorded, self.graph = recorded, graph
@@ -185,6 +196,8 @@ class _Interpreter:
             return self._constant(
                 getattr(torch, name)(*arguments, **{k: v for k, v in options.items() if k == "dtype"})
             )
+        if name not in ARRAYS and all(_is_constant(x) for x in arguments if isinstance(x, np.ndarray)):
+            return self._constant(target(*map(_as_tensor, arguments), **options))
         options = {k: v for k, v in options.items() if k not in _IGNORED_OPTIONS}
         if name not in ARRAYS:
             raise UntracedOperation(f"torch's operation {name} has no expression.")

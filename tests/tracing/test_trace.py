@@ -53,6 +53,8 @@ SMOOTH: dict[str, Callable[..., torch.Tensor]] = {
     "logarithm of one more": lambda x, y: (x + 4.0).log1p(),
     "root": lambda x, y: (x + 4.0).sqrt(),
     "reciprocal root": lambda x, y: (x + 4.0).rsqrt(),
+    "softplus": lambda x, y: torch.nn.functional.softplus(x) + torch.nn.functional.softplus(30.0 * y),
+    "unknown of constants": lambda x, y: x * torch.lgamma(torch.tensor([2.5, 4.0]).double()).sum() + y,
     "tanh": lambda x, y: x.tanh(),
     "arc tangent": lambda x, y: x.atan(),
     "sigmoid": lambda x, y: x.sigmoid(),

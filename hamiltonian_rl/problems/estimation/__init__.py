@@ -3,6 +3,7 @@
 Not imported with `hamiltonian_rl.problems`, for they need torch, which takes seconds to load.
 """
 
+from hamiltonian_rl.problems.estimation.control import EstimationControl
 from hamiltonian_rl.problems.estimation.families import Bernoulli, Exponential, Gaussian, GaussianMean, Poisson
 from hamiltonian_rl.problems.estimation.modules import ModuleClassifier, ModuleRegressor
 from hamiltonian_rl.problems.estimation.observations import Observations
@@ -12,6 +13,7 @@ from hamiltonian_rl.problems.estimation.task import EstimationTask
 
 __all__ = [
     "Bernoulli",
+    "EstimationControl",
     "EstimationTask",
     "Exponential",
     "Gaussian",

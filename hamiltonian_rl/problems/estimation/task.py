@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.estimation.observations import Observations
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.problems.estimation.control import EstimationControl
 
 Outcomes = list[tuple[Observations, torch.Tensor]]  # targets for every input, and their weights
 CHUNK = 1024  # observations whose scores are computed together
@@ -153,6 +156,14 @@ class EstimationTask(ABC):
             bad = int((~vector.isfinite()).nonzero()[0])
             raise UsageError(f"params[{bad}] ({self.names[bad]}) is {vector[bad].item()}; expected a number.")
         return vector
+
+    def control_problem(
+        self, mass: float = 1.0, dt: float = 0.1, horizon: int | None = None, **options: Any
+    ) -> EstimationControl:
+        """Return the control problem that moves the parameters; options as of `EstimationControl`."""
+        from hamiltonian_rl.problems.estimation.control import EstimationControl
+
+        return EstimationControl(self, mass=mass, dt=dt, horizon=horizon, **options)
 
     def _listed(self) -> str:
         return ", ".join(self.names[:6]) + (", ..." if self.n_params > 6 else "")

@@ -60,10 +60,12 @@ def _solve_phases(batch: Any, settings: Settings, solve_phase: Any, barrier: boo
     if not barrier:
         return solve_phase("box", batch, settings)
     first = solve_phase("barrier", batch, settings)
-    lost = ~np.isfinite(first.actions).all((1, 2))[:, None, None]
-    guess, path = np.where(lost, batch.guess, first.actions), np.where(lost, batch.path, first.states)
-    result = solve_phase("box", batch._replace(guess=guess, path=path), settings)
-    result.iterations[:] += first.iterations
+    lost = ~np.isfinite(first.actions).all((1, 2))
+    if lost.any():
+        first.actions[lost], first.states[lost] = batch.guess[lost], batch.path[lost]
+    iterations = first.iterations.copy()
+    result = solve_phase("box", batch._replace(guess=first.actions, path=first.states), settings, first)
+    result.iterations[:] += iterations
     # The barrier moves actions off their bounds, which may lose a good start where the dynamics are unstable.
     start = solve_phase("box", batch, replace(settings, max_iterations=0)).value
     worse = ~(result.value >= start - 1e-9 * (1.0 + np.abs(start))) & np.isfinite(start)

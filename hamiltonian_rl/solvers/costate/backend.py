@@ -23,7 +23,7 @@ BACKENDS = ("auto", "compiled", "torch")
 
 
 class Phase:
-    """A call ``phase(rule, batch, settings)`` that solves one phase of a batch; `name` says by which code.
+    """A call ``phase(rule, batch, settings, into)`` that solves one phase of a batch; `name` says by which code.
 
     Attributes:
         name: ``"compiled"`` or ``"torch"``.
@@ -37,16 +37,16 @@ class Phase:
         name: str,
         problem: ControlProblem,
         constraints: tuple[int, int],
-        solve: Callable[[str, Any, Settings], Any],
+        solve: Callable[[str, Any, Settings, Any], Any],
         *,
         near_kinks: Callable[[Any, Any], np.ndarray] = lambda result, batch: np.ones(len(result.code), dtype=bool),
     ) -> None:
         self.name, self.problem, self.constraints, self._solve = name, problem, constraints, solve
         self.near_kinks = near_kinks
 
-    def __call__(self, rule: str, batch: Any, settings: Settings) -> Any:
-        """Return a `lanes.Result`."""
-        return self._solve(rule, batch, settings)
+    def __call__(self, rule: str, batch: Any, settings: Settings, into: Any = None) -> Any:
+        """Return a `lanes.Result`, which may use the arrays of another (`solve_lanes`)."""
+        return self._solve(rule, batch, settings, into)
 
 
 def prepare(problem: ControlProblem) -> Phase:
@@ -106,7 +106,7 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
         "torch",
         problem,
         (augmented.sizes[2], augmented.end_sizes[2]),
-        lambda rule, batch, settings: solve_torch(problem, rule, batch, settings, stepwise=stepwise, device=device),
+        lambda rule, batch, settings, _: solve_torch(problem, rule, batch, settings, stepwise=stepwise, device=device),
     )
 
 
@@ -117,7 +117,9 @@ def _compiled(problem: ControlProblem, kept: Compiled) -> Phase:
         "compiled",
         problem,
         kept.constraints,
-        lambda rule, batch, settings: solve_lanes(kept.library, rule, batch, bounds, float(problem.discount), settings),
+        lambda rule, batch, settings, into: solve_lanes(
+            kept.library, rule, batch, bounds, float(problem.discount), settings, into
+        ),
         near_kinks=kept.kinks.near,
     )
 

@@ -31,6 +31,7 @@ RISE = 1e-9  # of the value, that is more than rounding
 JUMP = 1e-2  # of the curvature, from one side to the other: a kink of second order
 DIRECTIONS = 16  # looked in where several pieces may meet
 MOST_ROWS = 4096  # paths followed at once
+ROWS = 64  # paths looked at for kinks at once: what is computed of them stays in the processor's cache
 SMOOTH = {"constant", "input", "add", "subtract", "multiply", "divide", "negative", "sin", "cos", "exp", "log", "tanh"}
 SMOOTH |= {"atan", "where", "and", "or", "not"}  # those of conditions jump where what they compare is equal
 
@@ -59,19 +60,30 @@ class Kinks:
     def near(self, result: Any, batch: Any) -> np.ndarray:
         """Return which paths come close to a kink, ``(B,)``; arguments as of `curvature_beside`."""
         close = np.zeros(len(result.actions), dtype=bool)
-        states, last, penalty = result.states[:, :-1], result.states[:, -1:], batch.penalty[:, None]
-        blocks = {"s": states, "a": result.actions, "weights": batch.weights}
-        ends = {"s": last, "weights": batch.end_weights[:, None]}
-        for zeros, given in ((self.step, blocks), (self.end, ends)):
-            if not zeros:
-                continue
-            inputs = {(name, i): block[..., i] for name, block in given.items() for i in range(block.shape[-1])}
-            inputs |= {("penalty", 0): penalty, ("step", 0): np.arange(states.shape[1])[None]}
-            found = iter(evaluate([side for pair in zeros for side in pair], inputs))
-            for left, right in zip(found, found, strict=True):
-                far = np.abs(left - right) > CLOSE * (1.0 + np.abs(left) + np.abs(right))
-                close |= ~np.broadcast_to(far, given["s"].shape[:2]).all(1)
+        for first in range(0, len(close), ROWS):
+            rows = slice(first, first + ROWS)
+            states, last, penalty = result.states[rows, :-1], result.states[rows, -1:], batch.penalty[rows, None]
+            steps = {"s": states, "a": result.actions[rows], "weights": batch.weights[rows]}
+            ends = {"s": last, "weights": batch.end_weights[rows, None]}
+            for zeros, given in ((self.step, steps), (self.end, ends)):
+                close[rows] |= _any_close(zeros, given, penalty)
         return close
+
+
+def _any_close(
+    zeros: list[tuple[Expression, Expression]], given: dict[str, np.ndarray], penalty: np.ndarray
+) -> np.ndarray:
+    """Return which paths, of the blocks that are given, have a pair of expressions that are nearly equal, ``(B,)``."""
+    rows, steps = given["s"].shape[:2]
+    close = np.zeros(rows, dtype=bool)
+    if zeros:
+        inputs = {(name, i): block[..., i] for name, block in given.items() for i in range(block.shape[-1])}
+        inputs |= {("penalty", 0): penalty, ("step", 0): np.arange(steps)[None]}
+        found = iter(evaluate([side for pair in zeros for side in pair], inputs))
+        for left, right in zip(found, found, strict=True):
+            far = np.abs(left - right) > CLOSE * (1.0 + np.abs(left) + np.abs(right))
+            close |= ~np.broadcast_to(far, (rows, steps)).all(1)
+    return close
 
 
 def _zeros(functions: list[np.ndarray]) -> list[tuple[Expression, Expression]]:
@@ -167,7 +179,7 @@ class _Beside:
         steps = steps.reshape(len(rows), *self.actions.shape[1:])
         parts = [slice(start, start + MOST_ROWS) for start in range(0, len(rows), MOST_ROWS)]
         found = [self._conditions(rows[part], steps[part]) for part in parts]
-        return lanes.Result(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+        return found[0] if len(found) == 1 else lanes.Result(*map(np.concatenate, zip(*found, strict=True)))
 
     def _conditions(self, rows: np.ndarray, steps: np.ndarray) -> Any:
         part = lanes.Batch(*(x[rows] for x in self.batch))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from hamiltonian_rl.problems import ControlProblem
-from hamiltonian_rl.solvers.costate.path_solution import PathSolution, replaced
+from hamiltonian_rl.solvers.costate.path_solution import PathSolution
 
 HIGH_BARRIER = 100.0
 LATER = 5  # the delay is the horizon divided by this
@@ -34,28 +34,28 @@ def bounded_on_both_sides(problem: ControlProblem) -> bool:
 
 def mirrored_runs(
     problem: ControlProblem, first: PathSolution, solve: Callable[[np.ndarray, np.ndarray], PathSolution]
-) -> list[PathSolution]:
+) -> tuple[PathSolution, list[tuple[np.ndarray, PathSolution]]]:
     """Return what is found from the mirrored paths; and, where that is another optimum and worse, from two more.
 
-    Those are the mirror images of what was just found, and of the first path with half the delay. Where one is not
-    needed its place holds the path before it.
+    Those are the mirror images of what was just found, and of the first path with half the delay; each comes with
+    the indices of the states that needed it.
 
     Args:
         problem: The problem.
         first: What is mirrored.
         solve: Solves from the states of some indices, with first actions ``(indices, N, m)``.
     """
-    everywhere = np.arange(len(first.value))
-    found = [solve(everywhere, mirrored_later(problem, first.trajectory.actions))]
+    found = solve(np.arange(len(first.value)), mirrored_later(problem, first.trajectory.actions))
     margin = SAME * (1.0 + np.abs(first.value))
-    left = np.flatnonzero(found[0].value < first.value - margin)
-    for path, part in ((found[0], LATER), (first, 2 * LATER)):
+    left = np.flatnonzero(found.value < first.value - margin)
+    parts = []
+    for path, part in ((found, LATER), (first, 2 * LATER)):
         if not len(left):
             break
         again = solve(left, mirrored_later(problem, path.trajectory.actions[left], part))
-        found.append(replaced(found[-1], [(left, again)]))
+        parts.append((left, again))
         left = left[~(again.value > (first.value + margin)[left])]
-    return found
+    return found, parts
 
 
 def mirrored_later(problem: ControlProblem, actions: np.ndarray, part: int = LATER) -> np.ndarray:

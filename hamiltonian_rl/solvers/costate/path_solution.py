@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -175,24 +174,23 @@ def picked(runs: Sequence[PathSolution], which: np.ndarray) -> PathSolution:
 
 def replaced(run: PathSolution, parts: Sequence[tuple[np.ndarray, PathSolution]]) -> PathSolution:
     """Return a solution with the paths of others for the states at some indices."""
-    status = list(run.status)
-
-    def with_parts(of: Callable[[PathSolution], Any]) -> np.ndarray:
-        array: np.ndarray = of(run).copy()
-        for where, part in parts:
-            array[where] = of(part)
-        return array
-
+    path = {name: getattr(run.trajectory, name).copy() for name in PATH_ARRAYS}
+    arrays = cast(Any, {name: getattr(run, name).copy() for name in ARRAYS})
+    whole = replace(run, trajectory=Trajectory(**path), status=list(run.status), **arrays)
     for where, part in parts:
-        for index, ended in zip(where, part.status, strict=True):
-            status[index] = ended
-    path = {name: with_parts(attrgetter(f"trajectory.{name}")) for name in PATH_ARRAYS}
-    return replace(
-        run,
-        trajectory=Trajectory(**path),
-        status=status,
-        **cast(Any, {name: with_parts(attrgetter(name)) for name in ARRAYS}),
-    )
+        overwrite(whole, where, part)
+    return whole
+
+
+def overwrite(whole: PathSolution, where: np.ndarray | slice, part: PathSolution) -> None:
+    """Write the paths of a solution into the arrays of another, and its statuses into the list that it has."""
+    for name in PATH_ARRAYS:
+        getattr(whole.trajectory, name)[where] = getattr(part.trajectory, name)
+    for name in ARRAYS:
+        getattr(whole, name)[where] = getattr(part, name)
+    places = range(len(whole.status))[where] if isinstance(where, slice) else where
+    for place, status in zip(places, part.status, strict=True):
+        cast(list[PathStatus], whole.status)[place] = status
 
 
 def _or_lowest(value: float) -> float:

@@ -30,7 +30,7 @@ from hamiltonian_rl.solvers.costate.arguments import (
 )
 from hamiltonian_rl.solvers.costate.augmented_loop import solve_augmented
 from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
-from hamiltonian_rl.solvers.costate.best_paths import best_of
+from hamiltonian_rl.solvers.costate.best_paths import best_of, better_in_parts
 from hamiltonian_rl.solvers.costate.curvature import judged_curvature
 from hamiltonian_rl.solvers.costate.infinite_horizon import solve_endless
 from hamiltonian_rl.solvers.costate.mirrored_starts import HIGH_BARRIER, bounded_on_both_sides, mirrored_runs
@@ -40,6 +40,7 @@ from hamiltonian_rl.solvers.costate.threads import in_threads
 from hamiltonian_rl.trajectory import Trajectory, follow
 
 _STATUS = {
+    lanes.DONE: PathStatus.LOCAL_OPTIMUM,
     lanes.STUCK: PathStatus.STAGNATED,
     lanes.OUT_OF_ITERATIONS: PathStatus.MAX_ITERATIONS,
     lanes.NOT_FINITE: PathStatus.DIVERGED,
@@ -130,6 +131,7 @@ def _solve_from_all(
 ) -> PathSolution:
     """Return the best of the paths from several first paths, and from mirrored ones."""
     runs = [_solve(problem, states, first, settings, solve_phase, barrier) for first in firsts]
+    parts: list[tuple[np.ndarray, PathSolution]] = []
     if mirrored:
         high = replace(settings, first_barrier=HIGH_BARRIER)
 
@@ -137,8 +139,9 @@ def _solve_from_all(
             first = first_path(problem, states[where], actions)
             return _solve(problem, states[where], first, high, solve_phase, barrier)
 
-        runs += mirrored_runs(problem, runs[0], solve_again)
-    return best_of(runs, settings.tol)
+        found, parts = mirrored_runs(problem, runs[0], solve_again)
+        runs.append(found)
+    return better_in_parts(best_of(runs, settings.tol), parts, settings.tol)
 
 
 def _solve_endless(
@@ -180,10 +183,7 @@ def _solve(
         problem=problem,
         trajectory=Trajectory(result.states, result.actions, rewards, value, result.costates),
         feedback=result.feedback.reshape(count, horizon, m, result.states.shape[-1]),
-        status=[
-            _status(*judged, settings.tol)
-            for judged in zip(result.code.tolist(), violation.tolist(), curvature.tolist(), strict=True)
-        ],
+        status=_statuses(result.code, violation, curvature, settings.tol),
         residual=result.residual,
         violation=violation,
         curvature=curvature,
@@ -195,11 +195,12 @@ def _solve(
     )
 
 
-def _status(code: int, violation: float, curvature: float, tol: float) -> PathStatus:
-    if code == lanes.NOT_FINITE:
-        return PathStatus.DIVERGED
-    if violation > tol and code != lanes.OUT_OF_ITERATIONS:
-        return PathStatus.INFEASIBLE
-    if code == lanes.DONE:
-        return PathStatus.LOCAL_OPTIMUM if curvature > 0.0 else PathStatus.STATIONARY
-    return _STATUS[code]
+def _statuses(code: np.ndarray, violation: np.ndarray, curvature: np.ndarray, tol: float) -> list[PathStatus]:
+    """Return how each path ended."""
+    status = np.empty(len(code), dtype=object)
+    for number, ended in _STATUS.items():
+        status[code == number] = ended
+    status[(code == lanes.DONE) & ~(curvature > 0.0)] = PathStatus.STATIONARY
+    infeasible = (violation > tol) & (code != lanes.OUT_OF_ITERATIONS) & (code != lanes.NOT_FINITE)
+    status[infeasible] = PathStatus.INFEASIBLE
+    return status.tolist()

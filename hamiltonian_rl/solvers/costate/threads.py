@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from hamiltonian_rl.solvers.costate.path_solution import ARRAYS, PATH_ARRAYS, PathSolution
+from hamiltonian_rl.solvers.costate.path_solution import ARRAYS, PATH_ARRAYS, PathSolution, overwrite
 from hamiltonian_rl.tracing.vector_code import LANES
 from hamiltonian_rl.trajectory import Trajectory
 
@@ -41,7 +41,7 @@ def in_threads(
         with lock:
             if not whole:
                 whole.append(_empty(part, len(states)))
-        _fill(whole[0], share, part)
+        overwrite(whole[0], share, part)
         return part
 
     with ThreadPoolExecutor(threads) as pool:
@@ -76,7 +76,7 @@ class _JoinedRuns(Sequence[PathSolution]):
             parts = [runs[min(place, len(runs) - 1)] for runs in self._runs]
             self._joined[place] = _empty(parts[0], sum(len(part.status) for part in parts))
             for share, part in zip(self._shares, parts, strict=True):
-                _fill(self._joined[place], share, part)
+                overwrite(self._joined[place], share, part)
         return self._joined[place]
 
 
@@ -93,12 +93,3 @@ def _empty(part: PathSolution, count: int) -> PathSolution:
         from_all_starts=[],
         **{name: empty(getattr(part, name)) for name in ARRAYS},
     )
-
-
-def _fill(whole: PathSolution, share: slice, part: PathSolution) -> None:
-    """Write a part into its places."""
-    cast(list[Any], whole.status)[share] = part.status
-    for name in PATH_ARRAYS:
-        getattr(whole.trajectory, name)[share] = getattr(part.trajectory, name)
-    for name in ARRAYS:
-        getattr(whole, name)[share] = getattr(part, name)

@@ -1,0 +1,144 @@
+"""Insight 4 as a statement that can fail: the control problem of an estimation task, solved by four routes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import solve_discrete_are
+
+from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.optim import LeastAction, ModelFisher
+from hamiltonian_rl.optim.gains import step_gain
+from hamiltonian_rl.principles.hamiltonian import hamiltonian
+from hamiltonian_rl.principles.lagrangian import legendre_transform
+from hamiltonian_rl.problems.estimation import GaussianMean, LinearRegression, Poisson
+from hamiltonian_rl.problems.grid import Grid
+from hamiltonian_rl.solvers.costate import solve_costate
+from hamiltonian_rl.solvers.solve_grid import solve_grid
+
+TIME_STEPS = (1e-3, 1e-2, 0.1, 1.0, 30.0, 1e3)
+MASS = 0.7
+
+
+def regression() -> tuple[LinearRegression, np.ndarray, np.ndarray]:
+    """Return a quadratic task of two parameters, its maximum and its Fisher information, by NumPy."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(10, 2)) * [1.0, 0.3]
+    y = x @ [1.0, -2.0] + 0.5 * random.normal(size=10)
+    best = np.linalg.lstsq(x, y, rcond=None)[0]
+    return LinearRegression(y, x, sigma=1.0, intercept=False), best, x.T @ x / 10
+
+
+def riccati(fisher: np.ndarray, dt: float, discount: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return P of ``V = -½ δᵀPδ``, and the gain of ``u = -K δ``, by SciPy."""
+    root, eye = discount**0.5, np.eye(len(fisher))
+    P = solve_discrete_are(root * eye, root * dt * eye, dt * fisher, dt * MASS * eye)
+    return P, discount * np.linalg.solve(MASS * eye + discount * dt * P, P)
+
+
+@pytest.mark.parametrize("dt", TIME_STEPS)
+def test_costates_riccati_and_the_least_action_step_agree_on_a_quadratic_task_for_any_time_step(dt):
+    task, best, fisher = regression()
+    away = np.array([[1.0, 0.5], [-0.3, 2.0]])
+    problem = task.control_problem(MASS, dt, start=best, reference=float(task.mean_log_likelihood(torch.tensor(best))))
+    paths = solve_costate(problem, best + away).unwrap()
+    step = dt * paths.trajectory.actions[:, 0]
+    P, gain = riccati(fisher, dt)
+    np.testing.assert_allclose(step, -dt * away @ gain.T, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(paths.value, -0.5 * np.einsum("bi,ij,bj->b", away, P, away), rtol=1e-8)
+    np.testing.assert_allclose(step, [least_action_step(task, best + delta, dt) for delta in away], rtol=1e-8)
+
+
+def least_action_step(task: LinearRegression, theta: np.ndarray, dt: float) -> np.ndarray:
+    """Return one step of the optimizer, as anybody would take it: a layer of torch, a loss, `LeastAction`."""
+    layer = torch.nn.Linear(len(theta), 1, bias=False, dtype=torch.float64)
+    layer.load_state_dict({"weight": torch.tensor(theta)[None]})
+    options = {"betas": (0.0, 0.0), "eps": 0.0}
+    watched = ModelFisher(layer, "gaussian", samples="exact")
+    optimizer = LeastAction(layer.parameters(), dt, MASS, "dense", fisher=watched, **options)
+    loss = 0.5 * ((layer(task.data.inputs)[:, 0] - task.data.targets) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    return layer.weight.detach().numpy()[0] - theta
+
+
+@pytest.mark.parametrize("dt", TIME_STEPS)
+@pytest.mark.parametrize("discount", [0.9, 0.99])
+def test_value_iteration_agrees_with_costates_and_the_closed_form_to_1e_8_for_any_time_step(dt, discount):
+    task = GaussianMean([1.0, 2.0, 4.5], sigma=0.5)
+    best, phi = 2.5, 4.0
+    # γ dt p² + p (m (1 - γ) - γ dt² φ) - dt φ m = 0, u = -γ p δ / (m + γ dt p)
+    a, b, c = discount * dt, MASS * (1.0 - discount) - discount * dt**2 * phi, -dt * phi * MASS
+    p = (-b + math.sqrt(b * b - 4.0 * a * c)) / (2.0 * a)
+    gain = discount * p / (MASS + discount * dt * p)
+    reference = float(task.mean_log_likelihood(torch.tensor([best], dtype=torch.float64)))
+    problem = task.control_problem(
+        MASS, dt, discount=discount, reference=reference, radius=2.0, max_speed=2.5 * gain, start=[best]
+    )
+    away = np.array([[0.5], [-1.0], [1.3]])
+    grid = solve_grid(Grid(problem, (41,), 11, interpolation="cubic"), tol=1e-10)
+    paths = solve_costate(problem, best + away)
+    for value, action in (
+        (grid.value_at(best + away), grid.action_at(best + away)),
+        (paths.value, paths.trajectory.actions[:, 0]),
+    ):
+        np.testing.assert_allclose(value, -0.5 * p * away[:, 0] ** 2, rtol=1e-8)
+        np.testing.assert_allclose(action, -gain * away, rtol=1e-8)
+
+
+def test_the_costate_is_the_momentum():
+    task = Poisson([0, 2, 1, 4, 3], "log_rate")  # not quadratic
+    problem = task.control_problem(MASS, 0.3, horizon=30)
+    path = solve_costate(problem, np.array([[1.5], [-0.5]])).unwrap().trajectory
+    np.testing.assert_allclose(path.costates[:, 1:], MASS * path.actions, atol=1e-7)
+
+
+def test_the_greatest_hamiltonian_is_the_legendre_transform_of_the_lagrangian():
+    """``max_a H(θ, a, λ) = λθ + dt sup_u (λu - L)``, ``L = ½ m u² - ℓ``: one by the control problem, one by L alone."""
+    task, dt = Poisson([0, 2, 1, 4, 3], "log_rate"), 0.3
+    problem = task.control_problem(MASS, dt, horizon=30)
+    actions = torch.linspace(-6.0, 6.0, 120_001, dtype=torch.float64)[:, None]
+    for theta, costate in ((0.2, 1.0), (1.5, -2.0), (-1.0, 0.3)):
+        state, momentum = torch.tensor([theta]).double(), torch.tensor([costate]).double()
+        states = state.expand(len(actions), 1)
+        reward, arrived = problem.reward(states, actions, 0), problem.dynamics(states, actions, 0)
+        greatest = hamiltonian(reward, arrived, momentum).max()
+        transform, _ = legendre_transform(
+            lambda u, state=state: 0.5 * MASS * (u**2).sum() - task.mean_log_likelihood(state), momentum
+        )
+        expected = momentum @ state + dt * transform
+        assert abs(float(greatest) - float(expected)) < 1e-8
+
+
+def test_away_from_the_optimum_the_least_action_step_is_right_to_first_order():
+    """The relative error of the closed form falls in proportion to the distance, where the task is not quadratic."""
+    task, dt = Poisson([0, 2, 1, 4, 3], "log_rate"), 0.5
+    best = math.log(2.0)
+    problem = task.control_problem(MASS, dt, reference=float(task.mean_log_likelihood(torch.tensor([best]).double())))
+    distances = np.array([0.2, 0.1, 0.05, 0.025, 0.0125])
+    paths = solve_costate(problem, best + distances[:, None], tol=1e-12)
+    step = dt * paths.trajectory.actions[:, 0, 0]
+    theta = torch.tensor(best + distances)
+    score, fisher = 2.0 - theta.exp(), theta.exp()
+    closed = (step_gain(fisher, dt / MASS**0.5, 0.5 * dt / MASS**0.5, 0.0) * score).numpy()
+    errors = np.abs(closed / step - 1.0)
+    slope = np.polyfit(np.log(distances), np.log(errors), 1)[0]
+    assert 0.9 < slope < 1.1, errors
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mass": 0.0}, "mass = 0.0; expected a positive number"),
+        ({"dt": -1.0}, "dt = -1.0"),
+        ({"dt": math.inf}, "dt = inf"),
+        ({"horizon": 0}, "horizon = 0; expected a whole number"),
+        ({"discount": 1.5}, "discount = 1.5"),
+        ({"spread": -1.0}, "spread = -1.0; expected a finite number, 0 or more"),
+        ({"start": [1.0, 2.0]}, "shape"),
+    ],
+)
+def test_what_is_no_control_problem_is_refused(options, said):
+    with pytest.raises(UsageError, match=said):
+        GaussianMean([1.0, 2.0]).control_problem(**options)
