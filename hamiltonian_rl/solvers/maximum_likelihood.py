@@ -30,7 +30,7 @@ CLOSE = 1e-6  # residual, in standard errors times √N, at which rounding may s
 class EstimateStatus(Enum):
     """How maximum likelihood ended; each member is a sentence that says what to do."""
 
-    CONVERGED = "The score is zero to tolerance: a maximum of the likelihood, alone nearby."
+    CONVERGED = "The score is zero to tolerance or rounding: a maximum of the likelihood, alone nearby."
     SINGULAR = (
         "The score is zero to tolerance, but the Fisher information is singular: other parameters fit as well, and "
         "what is returned is one of them, by a generalized inverse. Leave out collinear inputs, or take a reference "
@@ -255,7 +255,8 @@ class _Search:
             return EstimateStatus.BOUNDARY
         if self.residual > self.tol and not (self.stuck and self.residual <= CLOSE):
             return EstimateStatus.STAGNATED if self.stuck else EstimateStatus.MAX_ITERATIONS
-        bends = torch.linalg.eigvalsh(self.root.T @ curvature(self.task, self.params) @ self.root)
-        if bends.numel() and bends.min() < -CLOSE:
+        scales = torch.where(self.largest > 0.0, self.largest, 1.0).sqrt()
+        bends = torch.linalg.eigvalsh(curvature(self.task, self.params) / scales[:, None] / scales)
+        if bends.min() < -CLOSE:
             return EstimateStatus.SADDLE
         return EstimateStatus.SINGULAR if self.rank < self.task.n_params else EstimateStatus.CONVERGED
