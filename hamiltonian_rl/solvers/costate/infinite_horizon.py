@@ -105,6 +105,7 @@ class SteadyEnd(ControlProblem):
 
 looked_at.add(SteadyEnd)  # from one steady state to the next it jumps, where no path ends
 
+
 def solve_endless(
     problem: ControlProblem,
     starts: list[Policy | None],
