@@ -217,6 +217,8 @@ def _verdict(rho: float, p_value: float) -> str:
 def _label_rows(task: EstimationTask) -> dict[str, str]:
     labels = task.data.labels
     if isinstance(task, estimation.SoftmaxRegression):
+        if not task.reference:
+            return {}
         first = labels[0] if labels else "0"
         return {"Reference class": f"{first}: coefficients are log odds against it"}
     return {"Labels": f"{labels[1]} is 1, {labels[0]} is 0"} if len(labels) == 2 else {}

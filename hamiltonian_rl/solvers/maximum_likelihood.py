@@ -1,4 +1,4 @@
-"""Maximum likelihood by Fisher scoring and Newton's method, with a status that says how it ended.
+"""Maximum likelihood by Fisher scoring, damped where it overshoots, and Newton's method; a status says how it ended.
 
 Notation: ``g`` mean score, ``F`` Fisher information per observation, ``J`` minus the mean Hessian.
 """
@@ -17,7 +17,9 @@ from hamiltonian_rl.principles.lagrangian import curvature, inverse_root, outer_
 from hamiltonian_rl.problems.estimation import EstimationTask
 
 SLOW = 0.2  # a step that leaves more of the residual than this is tried by Newton's method
-HALVINGS = 40
+SHARES = (1.0, 0.5, 0.25)  # of a step, tried one after the other
+ENOUGH = 1e-4  # share of what the slope promises that a step must gain
+ATTEMPTS, GROWTH, LEAST_DAMPING = 20, 10.0, 1e-3  # of a step, each damped more than the one before
 ROUNDING = 1e-14  # of a log-likelihood, beside its size
 RISING = 0.1  # nats an observation that the last of many steps gained: there is no maximum
 MANY = 30
@@ -143,7 +145,8 @@ def maximum_likelihood(
     """Return parameters that maximise the likelihood.
 
     Steps ``F⁻¹g`` of Fisher scoring (generalized inverse where F is singular), ``J⁻¹g`` of Newton's method where
-    scoring is slow and J positive definite; each halved until the likelihood rises by what its slope promises.
+    scoring is slow and J positive definite; each halved, and then damped, until the likelihood rises by what its slope
+    promises.
 
     Args:
         task: With an exact Fisher information.
@@ -178,6 +181,7 @@ class _Search:
         self.task, self.tol, self.steps = task, tol, 0
         self.slope_of = torch.func.grad(task.mean_log_likelihood)
         self.reason, self.gain, self.before, self.stuck, self.on_boundary = "", 0.0, math.inf, False, False
+        self.damping, self.largest = 0.0, torch.zeros_like(params)
         self.value = task.mean_log_likelihood(params).item()
         self._look(params)
 
@@ -192,37 +196,55 @@ class _Search:
         if not (fisher.isfinite().all() and self.slope.isfinite().all()):
             self.on_boundary, self.residual, self.rank = True, math.inf, 0
             return
-        self.root = inverse_root(fisher)
+        self.fisher, self.root = fisher, inverse_root(fisher)
+        self.largest = torch.maximum(self.largest, fisher.diagonal())
         self.rank = self.root.shape[1]
         self.residual = (self.root.T @ self.slope).norm().item()
 
     def step(self) -> None:
         """Go one step, or find that none raises the likelihood."""
         self.steps += 1
-        direction = self.root @ (self.root.T @ self.slope)
-        if self.residual > SLOW * self.before and (newton := self._newton()) is not None:
-            direction = newton
-        self.before = self.residual
+        slow, self.before = self.residual > SLOW * self.before, self.residual
+        for attempt in range(ATTEMPTS):
+            newton = self._newton() if slow and attempt == 0 and not self.damping else None
+            if self._go(self._scoring() if newton is None else newton):
+                self.damping = self.damping / GROWTH if self.damping > LEAST_DAMPING else 0.0
+                return
+            self.damping = max(GROWTH * self.damping, LEAST_DAMPING)
+        self.stuck = True
+
+    def _go(self, direction: torch.Tensor) -> bool:
+        """Go along a direction, halved a few times; return whether the likelihood rose by what its slope promises."""
         promised = (self.slope @ direction).item()
         rounding = ROUNDING * (1.0 + abs(self.value))
-        for halving in range(HALVINGS):
-            there = self.params + 0.5**halving * direction
+        for share in SHARES:
+            there = self.params + share * direction
             value = self.task.mean_log_likelihood(there).item()
             gained = value - self.value
-            if gained >= 1e-4 * 0.5**halving * promised or (promised < 1e3 * rounding and abs(gained) <= rounding):
+            if gained >= ENOUGH * share * promised or (promised < 1e3 * rounding and abs(gained) <= rounding):
                 last, self.gain, self.value = self.params, gained, value
                 self._look(there)
-                if promised < rounding and self.residual > 0.5 * self.before:  # rounding, and no longer the likelihood
+                if promised < rounding and self.residual > 0.5 * self.before:  # what is left is rounding
                     self.stuck = self.residual > self.tol
                     if self.residual > self.before:
                         self._look(last)
-                return
-        self.stuck = True
+                return True
+        return False
+
+    def _scoring(self) -> torch.Tensor:
+        """Return ``F⁻¹ g``, or ``(F + damping D)⁻¹ g`` with the largest diagonal D so far (Levenberg and Marquardt)."""
+        if not self.damping:
+            plain: torch.Tensor = self.root @ (self.root.T @ self.slope)
+            return plain
+        scales = torch.where(self.largest > 0.0, self.largest, 1.0)
+        damped: torch.Tensor = torch.linalg.solve(self.fisher + self.damping * torch.diag(scales), self.slope)
+        return damped
 
     def _newton(self) -> torch.Tensor | None:
         """Return ``J⁻¹ g``; None where J is not positive definite."""
         factor, failed = torch.linalg.cholesky_ex(curvature(self.task, self.params))
-        return None if failed else torch.cholesky_solve(self.slope[:, None], factor)[:, 0]
+        step: torch.Tensor = torch.cholesky_solve(self.slope[:, None], factor)[:, 0]
+        return None if failed else step
 
     def status(self) -> EstimateStatus:
         """Return how it ended."""

@@ -212,6 +212,9 @@ def test_separable_data_are_recognised(reference: bool) -> None:
     assert not LogisticRegression([0, 1, 0, 1], [0.0, 1.0, 2.0, 3.0]).no_maximum()
     assert PoissonRegression([0, 0, 3, 4], [0.0, 0.0, 1.0, 1.0]).no_maximum()  # a group without any event
     assert not PoissonRegression([0, 1, 3, 4], [0.0, 0.0, 1.0, 1.0]).no_maximum()
+    for x in (line * 1e-9, line * 1e9, np.column_stack([1e-9 * line, 1e9 * np.sin(line)])):
+        assert LogisticRegression(line > 3, x).no_maximum()
+        assert not LogisticRegression(line % 2, x).no_maximum()
     assert Bernoulli([0, 0], "logit").no_maximum()
     assert not Bernoulli([0, 0], "mean").no_maximum()
 

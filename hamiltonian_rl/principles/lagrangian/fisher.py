@@ -13,7 +13,7 @@ from hamiltonian_rl.problems.estimation import EstimationTask, Observations
 
 KINDS = ("exact", "monte_carlo", "empirical")
 STRUCTURES = ("dense", "diagonal", "block", "kronecker")
-BATCH = 4096  # observations whose scores are held together
+MOST_SCORES = 20_000_000  # numbers held together: scores of as many observations as give them
 Weighted = list[tuple[Observations, torch.Tensor]]
 
 
@@ -108,10 +108,11 @@ def _weighted(
     return [(data, ones)]
 
 
-def _batches(weighted: Weighted) -> Iterator[tuple[Observations, torch.Tensor]]:
+def _batches(weighted: Weighted, n_params: int) -> Iterator[tuple[Observations, torch.Tensor]]:
+    size = max(1, MOST_SCORES // n_params)
     for data, weights in weighted:
-        for first in range(0, len(data), BATCH):
-            yield data[first : first + BATCH], weights[first : first + BATCH]
+        for first in range(0, len(data), size):
+            yield data[first : first + size], weights[first : first + size]
 
 
 def _blocks(
@@ -125,7 +126,7 @@ def _blocks(
     equation = "n,ni,ni->i" if diagonal else "n,ni,nj->ij"
     shapes = [(len(group),) * (1 if diagonal else 2) for group in groups]
     sums = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
-    for data, weights in _batches(weighted):
+    for data, weights in _batches(weighted, task.n_params):
         scores = task.scores(params, data).detach()
         for total, group in zip(sums, groups, strict=True):
             total += torch.einsum(equation, weights, scores[:, group], scores[:, group])

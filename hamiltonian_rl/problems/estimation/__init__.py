@@ -7,12 +7,8 @@ from hamiltonian_rl.problems.estimation.control import EstimationControl
 from hamiltonian_rl.problems.estimation.families import Bernoulli, Exponential, Gaussian, GaussianMean, Poisson
 from hamiltonian_rl.problems.estimation.modules import ModuleClassifier, ModuleRegressor
 from hamiltonian_rl.problems.estimation.observations import Observations
-from hamiltonian_rl.problems.estimation.regression import (
-    LinearRegression,
-    LogisticRegression,
-    PoissonRegression,
-    SoftmaxRegression,
-)
+from hamiltonian_rl.problems.estimation.regression import LinearRegression, LogisticRegression, PoissonRegression
+from hamiltonian_rl.problems.estimation.softmax import SoftmaxRegression
 from hamiltonian_rl.problems.estimation.task import EstimationTask
 
 __all__ = [
