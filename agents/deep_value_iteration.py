@@ -136,9 +136,11 @@ class DeepValueIteration(Agent):
         first, self._model = self._model is None, model
         if first:
             s = self.settings
+            # What was saved replaces what is drawn, and goes on with the generator as it was.
+            generator = self._rng if self._saved is None else np.random.default_rng(0)
             self.network = model.network(s.hidden, s.pieces, s.products)
-            self._params = self.network.initial(self._rng)
-            self._states = model.draw(self.settings.states, self._rng)
+            self._params = self.network.initial(generator)
+            self._states = model.draw(self.settings.states, generator)
             self._fit = ValueFit(
                 self.network,
                 0.0 if isinstance(model, TableModel) else self.settings.costate_weight,
