@@ -210,8 +210,9 @@ class DeepValueIteration(Agent):
 
     def value(self, states: np.ndarray) -> np.ndarray:
         """Return V of states ``(..., n)``, or of a table's observations ``(...)``; shape ``(...)``."""
+        asked = self.model.states(states)
         with torch.no_grad():
-            found: np.ndarray = self._value(self.model.states(states)).numpy()
+            found: np.ndarray = self._value(asked).numpy()
         return found
 
     def costate(self, states: np.ndarray) -> np.ndarray:
