@@ -33,9 +33,9 @@ class Targets(NamedTuple):
 class ValueFit:
     """The loss of a value network on targets, and its descent.
 
-    ``L(θ) = mean of (1 - w) ρ(V_θ - y) + w Σ_i ρ'(∂_i V_θ - λ_i) + ridge |θ|² / 2``, in units of V, with ρ and ρ' Huber's
-    losses and a slope counted per half width of the box. Where V has cliffs and ridges its slopes jump, its values less:
-    hence the thresholds of their own.
+    ``L(θ) = mean of (1 - w) ρ(V_θ - y) + w Σ_i ρ'(∂_i V_θ - λ_i) + ridge |θ|² / 2``, in units of V, with ρ and ρ'
+    Huber's losses and a slope counted per half width of the box. At cliffs and ridges of V slopes jump more than values
+    do: hence a threshold of their own.
 
     Args:
         network: For V.

@@ -138,7 +138,8 @@ def test_the_loss_is_huber_s_of_values_and_of_slopes_each_with_its_threshold():
     squared = ValueFit(network, 0.25, float("inf"), ridge=0.0, costate_threshold=0.5)
     assert squared.loss(params, states, targets) == pytest.approx(0.75 * 4.5 + 0.25 * 0.5 * (10.0 - 0.25))
     for weight, expected in ((0.0, 4.5), (1.0, 50.0)):
-        assert ValueFit(network, weight, float("inf"), ridge=0.0).loss(params, states, targets) == pytest.approx(expected)
+        plain = ValueFit(network, weight, float("inf"), ridge=0.0)
+        assert plain.loss(params, states, targets) == pytest.approx(expected)
 
 
 def test_a_wrong_slope_does_not_move_a_fit_with_a_threshold_for_slopes():
