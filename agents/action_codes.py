@@ -19,6 +19,7 @@ class ActionCodes:
     Attributes:
         low: Of the points, ``(m,)``.
         high: ``(m,)``.
+        corners: Points of discrete actions, ``(k, m)``; None for a Box.
 
     Raises:
         UsageError: The space is neither Discrete nor a Box of numbers in one dimension.
@@ -31,10 +32,10 @@ class ActionCodes:
 
     def __init__(self, space: gym.Space) -> None:
         self._space: Any = space
-        self._corners: np.ndarray | None = None
+        self.corners: np.ndarray | None = None
         if isinstance(space, gym.spaces.Discrete):
-            self._corners = _simplex(int(space.n))
-            self.low, self.high = -np.ones(self._corners.shape[1]), np.ones(self._corners.shape[1])
+            self.corners = _simplex(int(space.n))
+            self.low, self.high = -np.ones(self.corners.shape[1]), np.ones(self.corners.shape[1])
         elif isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
             self.low, self.high = space.low.astype(np.float64), space.high.astype(np.float64)
         else:
@@ -45,20 +46,20 @@ class ActionCodes:
 
     def points(self, actions: np.ndarray) -> np.ndarray:
         """Return the points of actions, ``(n, m)``."""
-        if self._corners is None:
+        if self.corners is None:
             return np.asarray(actions, np.float64)
-        return np.asarray(self._corners[np.asarray(actions, np.int64) - int(self._space.start)])
+        return np.asarray(self.corners[np.asarray(actions, np.int64) - int(self._space.start)])
 
     def actions(self, points: np.ndarray) -> np.ndarray:
         """Return the actions that points stand for."""
-        if self._corners is None:
+        if self.corners is None:
             return np.asarray(np.clip(points, self.low, self.high), self._space.dtype)
-        return np.asarray((points @ self._corners.T).argmax(1) + int(self._space.start))
+        return np.asarray((points @ self.corners.T).argmax(1) + int(self._space.start))
 
     def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
         """Draw actions: uniformly where they are bounded, normally where not."""
-        if self._corners is not None:
-            return np.asarray(generator.integers(len(self._corners), size=count) + int(self._space.start))
+        if self.corners is not None:
+            return np.asarray(generator.integers(len(self.corners), size=count) + int(self._space.start))
         bounded = np.isfinite(self.low) & np.isfinite(self.high)
         low, high = np.where(bounded, self.low, 0.0), np.where(bounded, self.high, 1.0)
         size = (count, len(low))

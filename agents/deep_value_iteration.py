@@ -27,8 +27,10 @@ from hamiltonian_rl.agents.deep_value_iteration_models import ControlModel, Tabl
 from hamiltonian_rl.agents.q_table import checked_array
 from hamiltonian_rl.agents.settings import setting
 from hamiltonian_rl.agents.value_fit import ValueFit
+from hamiltonian_rl.agents.value_network import LearntValue
 from hamiltonian_rl.envs.behind import ProblemSource, problem_behind, table_model
 from hamiltonian_rl.errors import TrainingError, UsageError
+from hamiltonian_rl.problems import ControlProblem
 
 if TYPE_CHECKING:
     from hamiltonian_rl.agents.callbacks import Callbacks
@@ -51,6 +53,13 @@ class DeepValueIterationSettings:
     products: bool = setting(True, "a quadratic form of the coordinates beside the layers")
     n_step: int = setting(
         1, "steps of the greedy policy before V is asked, in the values' targets", least=1, most=10_000
+    )
+    lookahead: int = setting(
+        1, "steps planned ahead by costates before V is asked, in targets and in predict", least=1, most=10_000
+    )
+    stride: int = setting(5, "steps of a plan that predict goes before the next", least=1)
+    visited: float = setting(
+        0.0, "share of the states that each sweep draws anew from where the plans before ended", least=0, most=1
     )
     fit_steps: int = setting(3, "Gauss-Newton steps in one sweep", least=1, most=1_000)
     huber_threshold: float = setting(
@@ -77,6 +86,15 @@ class DeepValueIteration(Agent):
     settings: DeepValueIterationSettings
 
     def _build(self) -> None:
+        s = self.settings
+        if s.lookahead > 1 and s.n_step > 1:
+            raise UsageError(
+                f"lookahead = {s.lookahead} and n_step = {s.n_step}; expected one of them: a plan's rewards are all "
+                "in its target. Take n_step=1."
+            )
+        if s.lookahead == 1 and s.visited:
+            raise UsageError(f"visited = {s.visited} without plans whose ends are visited; expected lookahead above 1.")
+        self._told = False  # whether `predict` was told who begins an episode
         self._env_met: Any = None
         self._source: ProblemSource | None = None
         self._model: ControlModel | TableModel | None = None
@@ -94,21 +112,35 @@ class DeepValueIteration(Agent):
         if isinstance(observations, gym.spaces.Discrete) and isinstance(actions, gym.spaces.Discrete):
             if gamma == 1:
                 raise UsageError("gamma = 1; expected less: without discount the sweeps of a table need not converge.")
+            if self.settings.lookahead > 1:
+                raise UsageError(
+                    f"lookahead = {self.settings.lookahead} of a table, whose states have no slopes. Take lookahead=1."
+                )
             mdp = table_model(env, gamma, (int(observations.n), int(actions.n)))
             self._take(TableModel(observations, actions, mdp))
         else:
             problem, self._source = problem_behind(env)
-            self._take(ControlModel(problem, actions, gamma))
+            self._take(self._control_model(problem))
         self._env_met = env
+
+    def _control_model(self, problem: ControlProblem) -> ControlModel:
+        s = self.settings
+        if s.lookahead == 1:
+            return ControlModel(problem, self.action_space, s.gamma)
+        from hamiltonian_rl.agents.lookahead import PlannedModel  # which takes a while to load
+
+        return PlannedModel(problem, self.action_space, s.gamma, s.lookahead, s.stride)
 
     def _take(self, model: ControlModel | TableModel) -> None:
         """Take a model, and for a first one draw a network and states; what was learnt before stays."""
         first, self._model = self._model is None, model
         if first:
             s = self.settings
+            # What was saved replaces what is drawn, and goes on with the generator as it was.
+            generator = self._rng if self._saved is None else np.random.default_rng(0)
             self.network = model.network(s.hidden, s.pieces, s.products)
-            self._params = self.network.initial(self._rng)
-            self._states = model.draw(self.settings.states, self._rng)
+            self._params = self.network.initial(generator)
+            self._states = model.draw(self.settings.states, generator)
             self._fit = ValueFit(
                 self.network,
                 0.0 if isinstance(model, TableModel) else self.settings.costate_weight,
@@ -166,18 +198,21 @@ class DeepValueIteration(Agent):
             # Slopes say nothing of the constant in V: here the mean of Eq. 18 does.
             self.network.shift(self._params, float((targets.value - self._value(self._states)).mean()))
         self.model.improve(self._value)
+        self._states = self.model.moved(self._states, self.settings.visited, self._rng)
         self.logger.record("train/loss", loss)
         self.logger.record("train/value_mean", float(targets.value.mean()))
 
-    def _value(self, states: torch.Tensor) -> torch.Tensor:
-        return self.network(self._params, states)
+    @property
+    def _value(self) -> LearntValue:
+        return LearntValue(self.network, self._params)
 
     # What was learnt
 
     def value(self, states: np.ndarray) -> np.ndarray:
         """Return V of states ``(..., n)``, or of a table's observations ``(...)``; shape ``(...)``."""
+        asked = self.model.states(states)
         with torch.no_grad():
-            found: np.ndarray = self._value(self.model.states(states)).numpy()
+            found: np.ndarray = self._value(asked).numpy()
         return found
 
     def costate(self, states: np.ndarray) -> np.ndarray:
@@ -192,7 +227,23 @@ class DeepValueIteration(Agent):
 
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
         self._meet(self.env)  # it may have been set since
-        return self.model.actions(self._value, observations)
+        return self.model.actions(self._value, observations, told=self._told)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, Any]:
+        """Return the action for one observation, or the actions for a batch.
+
+        Args:
+            observation: As for every agent. With ``lookahead`` each row is an environment of its own.
+            state: Passed through.
+            episode_start: Of bool, ``(n,)``: who begins an episode. Without it, who is off the path that was planned.
+            deterministic: Both are the same.
+        """
+        self._told = episode_start is not None
+        if self._told and self._model is not None:
+            self._model.forget(np.atleast_1d(np.asarray(episode_start, bool)))
+        return super().predict(observation, state, episode_start, deterministic)
 
     def _log(self) -> None:
         self.logger.record("train/sweeps", self.sweeps)
@@ -221,7 +272,7 @@ class DeepValueIteration(Agent):
             self._take(TableModel(self.observation_space, self.action_space))  # type: ignore[arg-type]
         elif tree["problem"] is not None:
             self._source = ProblemSource(**tree["problem"])
-            self._take(ControlModel(self._source.make(), self.action_space, self.settings.gamma))
+            self._take(self._control_model(self._source.make()))
 
     def _set_learnt(self, tree: Any) -> None:
         def checked(name: str, shape: tuple[int, ...]) -> torch.Tensor:

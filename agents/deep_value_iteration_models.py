@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
@@ -14,13 +13,12 @@ import torch
 
 from hamiltonian_rl.agents.box_maximum import box_maximum
 from hamiltonian_rl.agents.value_fit import Targets
-from hamiltonian_rl.agents.value_network import ValueNetwork
+from hamiltonian_rl.agents.value_network import LearntValue, ValueNetwork
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.principles.bellman import backup
 from hamiltonian_rl.problems import MDP, ControlProblem
 from hamiltonian_rl.problems.control_problem import can_end
 
-Value = Callable[[torch.Tensor], torch.Tensor]
 MOST_GRIDDED = 2  # coordinates of the action whose ends and middles are all combined
 
 
@@ -72,10 +70,10 @@ class ControlModel:
             raise UsageError(f"The states have shape {array.shape}; expected (..., {len(self.low)}).")
         return torch.as_tensor(array)
 
-    def improve(self, value: Value) -> None:
+    def improve(self, value: LearntValue) -> None:
         """Do nothing: greedy actions are found when they are asked for."""
 
-    def action_value(self, value: Value, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def action_value(self, value: LearntValue, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Return ``Q(s, a) = r(s, a) + γ V(f(s, a))``, of an end ``γ h`` for the second term; shape ``(B,)``."""
         successors = self.problem.dynamics(states, actions, 0)
         later = value(successors)
@@ -84,7 +82,7 @@ class ControlModel:
             later = torch.where(over, self.problem.terminal_reward(successors), later)
         return self.problem.reward(states, actions, 0) + self.discount * later
 
-    def greedy(self, value: Value, states: torch.Tensor) -> torch.Tensor:
+    def greedy(self, value: LearntValue, states: torch.Tensor) -> torch.Tensor:
         """Return ``argmax_a Q(s, a)``: among all discrete actions, or by `box_maximum`."""
         candidates = self._candidates(len(states))
         if isinstance(self._space, gym.spaces.Box):
@@ -94,7 +92,7 @@ class ControlModel:
             q = torch.stack([self.action_value(value, states, actions) for actions in candidates])
         return candidates[q.argmax(0), 0]
 
-    def targets(self, value: Value, states: torch.Tensor, steps: int = 1) -> Targets:
+    def targets(self, value: LearntValue, states: torch.Tensor, steps: int = 1) -> Targets:
         """Return ``max_a Q`` (Eq. 18) and its gradient ``r_s + γ f_sᵀ ∇V(f)`` (Eq. 17).
 
         By the envelope theorem that is the gradient of Q with the best action held, bounds or not.
@@ -114,7 +112,7 @@ class ControlModel:
             best = self._path_value(value, states.detach(), actions, steps)
         return Targets(best.detach(), costate)
 
-    def _path_value(self, value: Value, states: torch.Tensor, actions: torch.Tensor, steps: int) -> torch.Tensor:
+    def _path_value(self, value: LearntValue, states: torch.Tensor, actions: torch.Tensor, steps: int) -> torch.Tensor:
         """Return ``r_0 + γ r_1 + ... + γ^N V(s_N)`` along the greedy policy, its first actions given."""
         total, weight = torch.zeros(len(states), dtype=states.dtype), torch.ones(len(states), dtype=states.dtype)
         for _ in range(steps - 1):
@@ -128,8 +126,15 @@ class ControlModel:
             actions = self.greedy(value, states)
         return total + weight * self.action_value(value, states, actions)
 
-    def actions(self, value: Value, observations: np.ndarray) -> np.ndarray:
-        """Return the greedy actions of observations, as the environment takes them."""
+    def moved(self, states: torch.Tensor, share: float, generator: np.random.Generator) -> torch.Tensor:
+        """Return the states: they stay."""
+        return states
+
+    def forget(self, which: np.ndarray) -> None:
+        """Do nothing: there is no memory of episodes."""
+
+    def actions(self, value: LearntValue, observations: np.ndarray, *, told: bool = False) -> np.ndarray:
+        """Return the greedy actions of observations, as the environment takes them, whoever began an episode."""
         states = self.problem.state_of(torch.as_tensor(np.asarray(observations, float)))
         return np.asarray(self.greedy(value, states).numpy(), self._space.dtype)
 
@@ -189,15 +194,22 @@ class TableModel:
         """Return the unit vectors of observations."""
         return self._units[self._rows(observations)]
 
-    def targets(self, value: Value, states: torch.Tensor, steps: int = 1) -> Targets:
+    def targets(self, value: LearntValue, states: torch.Tensor, steps: int = 1) -> Targets:
         """Return ``max_a [r + γ Σ P V]`` (Eq. 19), whatever the steps."""
         return Targets(torch.as_tensor(self._q_values(value).max(1)), None)
 
-    def improve(self, value: Value) -> None:
+    def improve(self, value: LearntValue) -> None:
         """Make the policy greedy."""
         self.policy = self._q_values(value).argmax(1) + self._first_action
 
-    def actions(self, value: Value, observations: np.ndarray) -> np.ndarray:
+    def moved(self, states: torch.Tensor, share: float, generator: np.random.Generator) -> torch.Tensor:
+        """Return the states: all of them."""
+        return states
+
+    def forget(self, which: np.ndarray) -> None:
+        """Do nothing: there is no memory of episodes."""
+
+    def actions(self, value: LearntValue, observations: np.ndarray, *, told: bool = False) -> np.ndarray:
         """Return the policy's actions of observations."""
         chosen: np.ndarray = self.policy[self._rows(observations)]
         return chosen
@@ -210,7 +222,7 @@ class TableModel:
             )
         return rows - first
 
-    def _q_values(self, value: Value) -> np.ndarray:
+    def _q_values(self, value: LearntValue) -> np.ndarray:
         if self._mdp is None:
             raise UsageError("This agent has no environment to learn from. Give it one with set_env(env).")
         return backup(self._mdp, value(self._units).numpy())

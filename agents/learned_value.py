@@ -16,11 +16,11 @@ import numpy as np
 
 from hamiltonian_rl.agents.learned_model import Features
 from hamiltonian_rl.agents.learned_problem import LearnedProblem
+from hamiltonian_rl.agents.led_starts import HOLD, LedStarts
 
 STATES = 1000  # that the value is fitted at, at the most
 WAVES, LENGTH, RIDGE = 200, 0.5, 1e-2
 DRAWS, TRIALS = 3, 30  # of the waves, and states that tell by a path which draw is best
-HOLD = 3  # steps that an action is kept
 LONGEST = 10  # holds that a first action is tried for
 MOST_ACTIONS = 27  # that are compared: see `compared_actions`
 
@@ -81,7 +81,7 @@ class FittedValue:
         values = [cls(problem, states, actions, horizon, generator) for _ in range(DRAWS)]
         trials = states[generator.choice(len(states), min(TRIALS, len(states)), replace=False)]
         nothing = np.zeros(len(trials), np.int64)
-        returns = [value._led(trials, horizon, nothing, nothing)[1].mean() for value in values]
+        returns = [value._paths.led(trials, horizon, nothing, nothing)[1].mean() for value in values]
         return [values[i] for i in np.argsort(-np.nan_to_num(returns, nan=-np.inf))]
 
     def state(self) -> dict[str, np.ndarray]:
@@ -109,43 +109,15 @@ class FittedValue:
 
     def greedy(self, states: np.ndarray, horizon: int) -> np.ndarray:
         """Return the actions of the greedy path from each state, ``(B, horizon, m)``."""
-        nothing = np.zeros(len(states), np.int64)
-        return self._led(states, horizon, nothing, nothing)[0]
+        return self._paths.greedy(states, horizon)
 
     def best_led(self, states: np.ndarray, horizon: int) -> np.ndarray:
-        """Return the actions of the best path of those that are greedy after one action has been kept for a while.
+        """Return the actions of the best of many paths from each state (`LedStarts.best`), ``(B, horizon, m)``."""
+        return self._paths.best(states, horizon, np.arange(1, LONGEST + 1))
 
-        The value is rough: what it takes for the second best at first is tried (a rollout algorithm).
-
-        Args:
-            states: ``(B, n)``.
-            horizon: Steps.
-
-        Returns:
-            ``(B, horizon, m)``.
-        """
-        holds = np.arange(1, LONGEST + 1)
-        first = np.concatenate([[0], np.tile(np.arange(len(self._actions)), len(holds))])
-        held = np.concatenate([[0], np.repeat(holds, len(self._actions))])
-        rows, ways = len(states), len(first)
-        actions, paid = self._led(np.repeat(states, ways, 0), horizon, np.tile(first, rows), np.tile(held, rows))
-        best = np.where(np.isfinite(paid), paid, -np.inf).reshape(rows, ways).argmax(1)
-        return np.asarray(actions.reshape(rows, ways, *actions.shape[1:])[np.arange(rows), best])
-
-    def _led(
-        self, states: np.ndarray, horizon: int, first: np.ndarray, held: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return actions ``(B, horizon, m)`` and their return: one kept for some holds, then the greedy ones."""
-        chosen, total = [], np.zeros(len(states))
-        every = np.arange(len(states))
-        for hold in range(-(-horizon // HOLD)):
-            after, paid = self._ahead(states)
-            greedy = (paid + (self.features(after) @ self.weights).reshape(paid.shape)).argmax(1)
-            taken = np.where(hold < held, first, greedy)
-            states = after.reshape(*paid.shape, -1)[every, taken]
-            total += paid[every, taken]
-            chosen += [self._actions[taken]] * HOLD
-        return np.stack(chosen[:horizon], 1), total
+    @property
+    def _paths(self) -> LedStarts:
+        return LedStarts(self._ahead, lambda states: self.features(states) @ self.weights, self._actions)
 
 
 def compared_actions(low: np.ndarray, high: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -41,6 +41,7 @@ FIRST_ITERATIONS, ITERATIONS = 50, 8  # of a new path, and of one that goes on: 
 MEMBERS = 5  # of the ensemble
 STOPPED = 0.01  # how far beyond a bound the model is where that stopped it, in units of the changes' spread
 LEAVE = 1.0  # how far from its path a state may be, in units of the states' spread
+ROUNDED = 3  # steps of another action that do not lead away from a path
 
 
 @dataclass(frozen=True)
@@ -211,9 +212,19 @@ class ModelLearner:
         self.problem.set_model(self._posterior.features, self._member if exploring else self._posterior.mean)
 
     def allowed(self) -> np.ndarray:
-        """Return how far a state may be from its path, ``(n,)``."""
+        """Return how far a state may be from its path, ``(n,)``.
+
+        As far as states spread; and as far as a few actions other than the path's lead, where those are rounded: who
+        balances better and better has seen little but small states.
+        """
         n = self.problem.state_space.shape[0]
-        return np.asarray(LEAVE * self._inputs[:, :n].std(0))
+        spread, corners = LEAVE * self._inputs[:, :n].std(0), self.codes.corners
+        if corners is None:
+            return np.asarray(spread)
+        states = np.repeat(self._inputs[-1:, :n], len(corners), 0)
+        for _ in range(ROUNDED):
+            states, _ = self.problem.ahead(states, corners)
+        return np.asarray(np.maximum(spread, np.ptp(states, axis=0)))
 
     def plan(
         self, states: np.ndarray, steps: int, so_far: Sequence[Followed | None], *, exploring: bool
@@ -272,6 +283,7 @@ class ModelLearner:
             tol=self._tol,
             max_iterations=iterations,
             barrier=False,
+            second_order=False,
             backend=self._phase,
         )
         path, feedback = found.trajectory, found.feedback

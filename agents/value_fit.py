@@ -10,6 +10,7 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -32,21 +33,35 @@ class Targets(NamedTuple):
 class ValueFit:
     """The loss of a value network on targets, and its descent.
 
-    ``L(θ) = mean of (1 - w) ρ(V_θ - y) + w Σ_i ρ(∂_i V_θ - λ_i) + ridge |θ|² / 2``, in units of V, with ρ Huber's loss
-    and a slope counted per half width of the box.
+    ``L(θ) = mean of (1 - w) ρ(V_θ - y) + w Σ_i ρ'(∂_i V_θ - λ_i) + ridge |θ|² / 2``, in units of V, with ρ and ρ'
+    Huber's losses and a slope counted per half width of the box. At cliffs and ridges of V slopes jump more than values
+    do: hence a threshold of their own.
 
     Args:
         network: For V.
         costate_weight: ``w``; without slopes in the targets it is zero.
         huber_threshold: Of ρ, infinite for the squared loss.
         ridge: Weight of the parameters' own squares.
+        costate_threshold: Of ρ'; that of ρ when None.
 
     Attributes:
         damping: Added to the curvature; it falls where steps succeed, and is a part of what is learnt.
     """
 
-    def __init__(self, network: ValueNetwork, costate_weight: float, huber_threshold: float, ridge: float) -> None:
-        self._network, self._weight, self._threshold, self._ridge = network, costate_weight, huber_threshold, ridge
+    def __init__(
+        self,
+        network: ValueNetwork,
+        costate_weight: float,
+        huber_threshold: float,
+        ridge: float,
+        costate_threshold: float | None = None,
+    ) -> None:
+        self._network, self._weight, self._ridge = network, costate_weight, ridge
+        slopes = huber_threshold if costate_threshold is None else costate_threshold
+        # w ρ(e) with the threshold t is ρ(√w e) with √w t; without weight there is no error either.
+        value = (1.0 - costate_weight) ** 0.5 * huber_threshold if costate_weight < 1 else math.inf
+        each = [costate_weight**0.5 * slopes] * len(network.half_width) if costate_weight > 0 else []
+        self._limits = torch.tensor([value, *each], dtype=torch.float64)
         self.damping = 1e-3
 
     def improve(self, params: torch.Tensor, states: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, float]:
@@ -59,7 +74,7 @@ class ValueFit:
             rows = vmap(jacrev(self._outputs), (None, 0))(params, some) / self._network.scale
             error = vmap(self._outputs, (None, 0))(params, some) / self._network.scale - want
             # Huber's loss is a squared one whose weights fall with the error (Holland and Welsch 1977).
-            weights = (self._threshold / error.abs().clamp(min=1e-300)).clamp(max=1.0) / len(states)
+            weights = (self._limits / error.abs().clamp(min=1e-300)).clamp(max=1.0) / len(states)
             rows, error, weights = rows.flatten(0, 1), error.flatten(), weights.flatten()
             curvature += (rows.T * weights) @ rows
             slope += rows.T @ (weights * error)
@@ -78,7 +93,7 @@ class ValueFit:
     def loss(self, params: torch.Tensor, states: torch.Tensor, targets: Targets) -> float:
         """Return the loss."""
         error = vmap(self._outputs, (None, 0))(params, states) / self._network.scale - self._wanted(targets)
-        return float(huber(error, self._threshold).sum() / len(states) + 0.5 * self._ridge * params @ params)
+        return float(huber(error, self._limits).sum() / len(states) + 0.5 * self._ridge * params @ params)
 
     def _outputs(self, params: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Return V of one state and its slopes, each times the root of its weight."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,9 +54,10 @@ class ValueNetwork:
         products: bool = True,
     ) -> None:
         self._middle, self.half_width = (torch.as_tensor(part) for part in (0.5 * (low + high), 0.5 * (high - low)))
-        self._angles = torch.tensor(list(periodic) or [False] * len(low))
+        turns = np.array(list(periodic) or [False] * len(low))
+        self._angles, self._others = (torch.as_tensor(np.flatnonzero(which)) for which in (turns, ~turns))
         self.scale = 1.0
-        width = len(low) + int(self._angles.sum())
+        width = len(low) + len(self._angles)
         self._left, self._right = torch.triu_indices(width, width) if products else torch.zeros(2, 0, dtype=torch.int64)
         widths = [width, *hidden]
         self._layers = [(after, before + 1) for before, after in itertools.pairwise(widths)]
@@ -71,15 +73,20 @@ class ValueNetwork:
 
     def __call__(self, parameters: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """Return V of states ``(..., n)``, shape ``(...)``."""
-        *layers, head = torch.split(parameters, [math.prod(shape) for shape in [*self._layers, self._head]])
-        x = self._in_units(states)
+        return self.scale * self.in_units(parameters, states)
+
+    def in_units(self, parameters: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """Return V in units of `scale`, of states ``(..., n)``, shape ``(...)``: this is compiled."""
+        shapes = [*self._layers, self._head]
+        ends = list(itertools.accumulate(map(math.prod, shapes)))
+        *layers, head = (parameters[end - math.prod(s) : end].reshape(s) for s, end in zip(shapes, ends, strict=True))
+        x = self._coordinates(states)
         h = x
-        for shape, layer in zip(self._layers, layers, strict=True):
-            weight = layer.reshape(shape)
+        for weight in layers:
             h = torch.tanh(h @ weight[:, :-1].T + weight[:, -1])
         smooth = [h] if layers else []
         features = torch.cat([*smooth, torch.ones_like(x[..., :1]), x, x[..., self._left] * x[..., self._right]], -1)
-        return self.scale * (features @ head.reshape(self._head).T).amax(-1)
+        return (features @ head.T).amax(-1)
 
     def slope(self, parameters: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return V and its gradient in the states, shapes ``(...)`` and ``(..., n)``, both with their graph."""
@@ -95,11 +102,22 @@ class ValueNetwork:
 
     def shift(self, parameters: torch.Tensor, amount: float) -> None:
         """Add a constant to V, in place."""
-        constant = self._head[1] - 1 - len(self._left) - len(self.half_width) - int(self._angles.sum())
+        constant = self._head[1] - 1 - len(self._left) - len(self.half_width) - len(self._angles)
         parameters[-math.prod(self._head) :].reshape(self._head)[:, constant] += amount / self.scale
 
-    def _in_units(self, states: torch.Tensor) -> torch.Tensor:
+    def _coordinates(self, states: torch.Tensor) -> torch.Tensor:
         """Return x: within ±1 in the box, angles by cosine and sine."""
         x = (states - self._middle) / self.half_width
         turns = torch.pi * x[..., self._angles]
-        return torch.cat([x[..., ~self._angles], turns.cos(), turns.sin()], -1)
+        return torch.cat([x[..., self._others], turns.cos(), turns.sin()], -1)
+
+
+class LearntValue(NamedTuple):
+    """V: a network and its parameters."""
+
+    network: ValueNetwork
+    parameters: torch.Tensor
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Return V of states ``(..., n)``, shape ``(...)``."""
+        return self.network(self.parameters, states)

@@ -8,7 +8,7 @@ starts. SB3 has rl-zoo3's published settings. Seconds are CPU seconds of trainin
     python benchmarks/agents.py                   # all parts, 10 seeds; about an hour on two cores
     python benchmarks/agents.py --part cartpole   # CartPole-v1, learned
     python benchmarks/agents.py --part pendulum   # Pendulum-v1, learned
-    python benchmarks/agents.py --part known      # both with the known model
+    python benchmarks/agents.py --part known      # both with the known model, --seeds of a network for V
 
 Nothing here is asserted: it prints one table a part.
 """
@@ -149,8 +149,25 @@ def pendulum(seeds: range, episodes: int, pool: ProcessPoolExecutor) -> None:
             )
 
 
-def known(episodes: int) -> None:
-    """Print what the known model allows, without training."""
+def value_run(seed: int, best: np.ndarray) -> tuple[float, float, float]:
+    """Fit V on the known model of Pendulum-v1; return the regret's share, and the CPU seconds of both parts."""
+    settings = tuned_settings("deep-value-iteration", "Pendulum-v1")
+    begin, budget = time.process_time(), settings.pop("steps")
+    agent = make_agent("deep-value-iteration", gym.make("Pendulum-v1"), seed=seed, **settings)
+    agent.learn(budget)
+    trained = time.process_time()
+    regret = best - Evaluator("Pendulum-v1").returns(agent, episodes=len(best), seed=STARTS)
+    share, seconds = float(regret.mean() / abs(best.mean())), (trained - begin, time.process_time() - trained)
+    print(
+        f"  deep-value-iteration seed {seed}: regret {share:.2%}, worst start {regret.max():.1f}, CPU-s of training "
+        f"{seconds[0]:.0f}, of evaluation {seconds[1]:.0f}",
+        flush=True,
+    )
+    return share, *seconds
+
+
+def known(seeds: range, episodes: int, pool: ProcessPoolExecutor) -> None:
+    """Print what the known model allows, without training, and with a network for V."""
     agent = make_agent("costate", gym.make("CartPole-v1"), seed=0)
     returns = Evaluator("CartPole-v1").returns(agent, episodes=episodes, seed=STARTS)
     print(
@@ -162,6 +179,13 @@ def known(episodes: int) -> None:
     print(
         f"Known model, Pendulum-v1: mean regret {regret.mean():.3f}, {regret.mean() / abs(best.mean()):.3%} of the "
         f"optimum; worst start {regret.max():.2f}."
+    )
+    runs = [run.result() for run in [pool.submit(value_run, seed, best) for seed in seeds]]
+    shares, training, evaluation = zip(*runs, strict=True)
+    print(
+        f"Known model, Pendulum-v1, deep-value-iteration, {len(runs)} seeds: regret {statistics.mean(shares):.2%} of "
+        f"the optimum ({min(shares):.2%} to {max(shares):.2%}), {statistics.median(training):.0f} CPU-s of training, "
+        f"{statistics.median(evaluation):.0f} of the evaluation."
     )
 
 
@@ -181,7 +205,7 @@ def main() -> None:
         if arguments.part in (None, "pendulum"):
             pendulum(seeds, arguments.episodes, pool)
         if arguments.part in (None, "known"):
-            known(arguments.episodes)
+            known(seeds, arguments.episodes, pool)
 
 
 if __name__ == "__main__":

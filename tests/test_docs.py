@@ -56,3 +56,8 @@ def test_the_page_on_optimality_runs_as_printed_in_an_environment_of_ones_own(tm
     finally:
         gym.registry.pop("Room-v0", None)
         PROBLEMS.pop("Room-v0", None)
+
+
+def test_the_page_on_optimizers_runs_as_printed():
+    assert claims("optim.md") >= 2
+    run_page("optim.md")

@@ -212,8 +212,8 @@ class FisherOptimizer(torch.optim.Optimizer):
         if rows is not None:
             state["by_rows"] = True
             moments = moments_of_rows(Rows(rows.inputs[:, : gradient.shape[1]], rows.gradients))
-        elif state.get("by_rows", False):
-            return
+        elif state.get("by_rows", False) or (look is None and self.fisher is not None):
+            return  # gradients count with the size of the batch, which only a look tells
         else:
             moments = moments_of_gradient(gradient, 1 if look is None else look.observations)
         look_at_matrix(state, moments, group["betas"][1], group["refresh"], group["corrected"])

@@ -90,7 +90,7 @@ def bellman_target(rewards: Array, discounts: Array, next_values: Array) -> Arra
     return rewards + discounts * next_values
 
 
-def huber_slope(error: Array, threshold: float = 1.0) -> Array:
+def huber_slope(error: Array, threshold: float | Array = 1.0) -> Array:
     """Return the derivative of Huber's loss: the error, clipped to ``[-threshold, threshold]``.
 
     Where targets are random, the squared loss settles at their mean, which is Bellman's value; Huber's
@@ -103,7 +103,7 @@ def huber_slope(error: Array, threshold: float = 1.0) -> Array:
     return error.clip(-threshold, threshold)
 
 
-def huber(error: Array, threshold: float = 1.0) -> Array:
+def huber(error: Array, threshold: float | Array = 1.0) -> Array:
     """Return Huber's loss: ``e²/2`` inside the threshold t, ``t (|e| - t/2)`` outside.
 
     Example:

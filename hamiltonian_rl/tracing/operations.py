@@ -172,6 +172,7 @@ ARRAYS: dict[str, Callable[..., Any]] = {
     "sum": _reduced(operator.add),
     "mean": _mean,
     "prod": _reduced(operator.mul),
+    "amax": _reduced(_elementwise(_named("maximum"), 2)),
     "any": _reduced(_elementwise(_named("or"), 2)),
     "all": _reduced(_elementwise(_named("and"), 2)),
     "mm": np.dot,

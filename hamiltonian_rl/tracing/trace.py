@@ -107,7 +107,8 @@ def _verify(function: Callable[..., Any], blocks: Sequence[tuple[str, int | None
     for _ in range(2):
         point = [torch.as_tensor(generator.uniform(-1.0, 1.0, block.shape)).requires_grad_() for block in inputs]
         try:
-            returned = function(*point)
+            with torch.enable_grad():  # whoever asks may be without
+                returned = function(*point)
         except Exception as error:  # whatever a user's function may raise
             raise UntracedOperation(f"The function fails at {point}: {type(error).__name__}.") from error
         outputs = [x.double() for x in (returned if isinstance(returned, tuple | list) else [returned])]
@@ -122,7 +123,8 @@ def _verify(function: Callable[..., Any], blocks: Sequence[tuple[str, int | None
 
 
 def _slopes(outputs: list[torch.Tensor], point: list[torch.Tensor]) -> list[np.ndarray]:
-    total = torch.stack([x.sum() for x in outputs]).sum()
+    with torch.enable_grad():
+        total = torch.stack([x.sum() for x in outputs]).sum()
     if not total.requires_grad:
         return [np.zeros(x.numel()) for x in point]
     slopes = torch.autograd.grad(total, point, allow_unused=True)

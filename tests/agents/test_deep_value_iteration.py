@@ -129,6 +129,33 @@ def test_a_network_of_products_is_fitted_to_a_quadratic_in_one_step():
     torch.testing.assert_close(network.slope(params, states)[1].detach(), exact.costate)
 
 
+def test_the_loss_is_huber_s_of_values_and_of_slopes_each_with_its_threshold():
+    network = ValueNetwork(-2.0 * np.ones(1), 2.0 * np.ones(1), ())  # V = 0 at first, a slope counts for two
+    params, states = network.initial(np.random.default_rng(0)), torch.tensor([[1.0]]).double()
+    targets = Targets(torch.tensor([3.0]).double(), torch.tensor([[5.0]]).double())
+    fit = ValueFit(network, 0.25, 1.0, ridge=0.0, costate_threshold=0.5)
+    assert fit.loss(params, states, targets) == pytest.approx(0.75 * (3.0 - 0.5) + 0.25 * 0.5 * (10.0 - 0.25))
+    squared = ValueFit(network, 0.25, float("inf"), ridge=0.0, costate_threshold=0.5)
+    assert squared.loss(params, states, targets) == pytest.approx(0.75 * 4.5 + 0.25 * 0.5 * (10.0 - 0.25))
+    for weight, expected in ((0.0, 4.5), (1.0, 50.0)):
+        plain = ValueFit(network, weight, float("inf"), ridge=0.0)
+        assert plain.loss(params, states, targets) == pytest.approx(expected)
+
+
+def test_a_wrong_slope_does_not_move_a_fit_with_a_threshold_for_slopes():
+    states = torch.linspace(-1.0, 1.0, 21).double()[:, None]
+    slopes = 2.0 * states
+    slopes[10] = 1_000.0
+    network = ValueNetwork(-np.ones(1), np.ones(1), ())
+    wrong = {}
+    for threshold in (float("inf"), 0.01):
+        fit, params = ValueFit(network, 0.5, float("inf"), 1e-12, threshold), network.initial(np.random.default_rng(0))
+        for _ in range(50):
+            params, _ = fit.improve(params, states, Targets(states[:, 0] ** 2, slopes))
+        wrong[threshold] = float((network(params, states) - states[:, 0] ** 2).abs().max())
+    assert wrong[0.01] < 0.01 < 1.0 < wrong[float("inf")]  # one threshold's pull in 21 states, against a slope of 1,000
+
+
 @pytest.mark.parametrize("env_id", ["hrl/LinearQuadratic-v0", "FrozenLake-v1"])
 def test_learning_after_a_save_is_learning_on(env_id, tmp_path):
     env = gym.make(env_id)

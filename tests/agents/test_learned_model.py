@@ -14,7 +14,8 @@ from hamiltonian_rl.agents.action_codes import ActionCodes
 from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.agents.learned_model import Features, fit
 from hamiltonian_rl.agents.learned_problem import LearnedProblem
-from hamiltonian_rl.agents.learned_value import HOLD, FittedValue
+from hamiltonian_rl.agents.learned_value import FittedValue
+from hamiltonian_rl.agents.led_starts import HOLD
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.envs.stepping import Transitions
 from hamiltonian_rl.errors import UsageError

@@ -253,9 +253,8 @@ def test_convolutions_embeddings_and_norms_learn_beside_linear_layers():
         losses.append(loss.item())
     assert losses[0] > 1.5
     assert losses[-1] < 0.1
-    assert all(
-        "looks" in optimizer.state[p] for p in (model.embedding.weight, model.norm.weight, model.convolution.weight)
-    )
+    others = (model.embedding.weight, model.norm.weight, model.convolution.weight)
+    assert [optimizer.state[p]["looks"] for p in (*others, model.out.weight)] == [30] * 4
 
 
 @pytest.mark.parametrize("structure", ["dense", "block", "kronecker"])

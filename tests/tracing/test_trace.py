@@ -96,6 +96,7 @@ SMOOTH: dict[str, Callable[..., torch.Tensor]] = {
     "mean, kept": lambda x, y: torch.stack([x, y * x]).mean(-1, keepdim=True),
     "product": lambda x, y: (x + y).prod(),
     "product of an axis": lambda x, y: torch.stack([x, y, x]).prod(0),
+    "largest of an axis": lambda x, y: torch.stack([x, y, x * y]).amax(-1),
     "any": lambda x, y: torch.stack([x > 0.3, y > 0.3]).any(0) * x,
     "any of all": lambda x, y: (x > 0.3).any() * y,
     "all": lambda x, y: torch.stack([x > -0.3, y > -0.3]).all(0) * x,
@@ -154,6 +155,7 @@ SMOOTH: dict[str, Callable[..., torch.Tensor]] = {
 # Kinks: torch's choice of a slope is ours.
 KINKS = {name: SMOOTH[name] for name in ("relu", "absolute", "minimum", "maximum", "clamp below", "clamp above")} | {
     "absolute alone": lambda x, y: x.abs(),
+    "larger of two": lambda x, y: torch.stack([x, y]).amax(0),
     "clamp": lambda x, y: x.clamp(-1.0, 1.0),
     "clamp by tensors": lambda x, y: torch.clamp(x, y, y + 1.0),
     "clamp_min by a tensor": lambda x, y: torch.clamp_min(x, y),
@@ -307,6 +309,13 @@ def test_the_numbers_of_a_parameter_are_read_anew_whenever_the_expressions_are_c
         assert evaluate([output.item(), *slope], inputs) == pytest.approx(expected, rel=1e-12)
         lanes = library("both", [np.tile(x.detach().numpy()[:, None], LANES)])[0]
         np.testing.assert_allclose(lanes, np.tile(np.array(expected)[:, None], LANES), rtol=1e-12)
+
+
+def test_a_function_is_traced_where_no_gradients_are_kept() -> None:
+    graph = Graph()
+    with torch.no_grad():
+        (output,) = trace(lambda x: (x.sin() * x).sum(), graph, [("x", 1)])
+    assert evaluate([output.item()], {("x", 0): 2.0}) == [pytest.approx(2.0 * np.sin(2.0))]
 
 
 def test_what_leaves_torch_with_a_parameter_is_refused() -> None:

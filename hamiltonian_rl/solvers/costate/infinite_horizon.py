@@ -25,6 +25,7 @@ from hamiltonian_rl.trajectory import Policy
 
 FIRST_HORIZON, LONGEST_HORIZON = 32, 4096
 LONGEST_GUESS = 256  # half of the longest path in whose middle a steady state is looked for
+STATIONARY = PathStatus.LOCAL_OPTIMUM, PathStatus.STATIONARY
 NEAR, PATIENCE = 1e-3, 16  # of steady states: what counts as the same; searches in vain
 
 
@@ -149,7 +150,7 @@ def solve_endless(
             settled |= ~np.isfinite(found.value)
         before, horizon = found, 2 * horizon
     status = [
-        PathStatus.UNSETTLED if state is PathStatus.LOCAL_OPTIMUM and not still else state
+        PathStatus.UNSETTLED if state in STATIONARY and not still else state
         for state, still in zip(found.status, settled, strict=True)
     ]
     return replace(found, status=status)

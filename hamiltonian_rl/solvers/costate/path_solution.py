@@ -28,7 +28,7 @@ class PathStatus(Enum):
     STATIONARY = (
         "The first-order conditions hold, but the curvature is not that of a strict maximum: a saddle, a flat "
         "direction, a kink, or an action at its bound that nothing presses there, which may be an optimum all the "
-        "same. Try other starts."
+        "same. Try other starts; or nobody asked (second_order=False)."
     )
     STAGNATED = (
         "No step raises the return any more, and the first-order conditions do not hold to tol: a kink, such as a "

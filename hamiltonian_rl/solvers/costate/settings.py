@@ -14,9 +14,11 @@ class Settings:
         max_iterations: Backward passes a problem and phase; none asks for the values of the first paths alone.
         first_barrier: Weight of the barrier at the start.
         last_barrier: Weight at its end, where exact bounds take over.
+        second_order: Whether the curvature of the paths is judged.
     """
 
     tol: float = 1e-8
     max_iterations: int = 500
     first_barrier: float = 0.1
     last_barrier: float = 1e-5
+    second_order: bool = True

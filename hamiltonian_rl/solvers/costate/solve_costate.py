@@ -57,6 +57,7 @@ def solve_costate(
     tol: float = 1e-8,
     max_iterations: int = 500,
     barrier: bool = True,
+    second_order: bool = True,
     backend: str | Phase = "auto",
     threads: int = 1,
     device: str = "cpu",
@@ -77,6 +78,8 @@ def solve_costate(
         max_iterations: Backward passes a path and phase.
         barrier: Whether to keep away from the bounds first. Turn it off to polish a path that is nearly optimal:
             it would be moved off its bounds.
+        second_order: Whether to judge if a stationary path is a strict maximum. Who plans again in a moment may do
+            without: it takes up to half of the time. Then no path is called an optimum, and the curvature is NaN.
         backend: ``"compiled"``, ``"torch"``, or ``"auto"``: compiled where the problem can be; or what `prepare` made
             of this problem.
         threads: Of the compiled back end; the initial states are shared among them.
@@ -100,15 +103,16 @@ def solve_costate(
     if is_endless(problem, horizon):
         if isinstance(backend, Phase):
             raise UsageError("backend was prepared for finite horizons, and this one is infinite; give horizon=N.")
-        options = {"max_iterations": max_iterations, "backend": backend, "threads": threads, "device": device}
-        return _solve_endless(problem, initial_states, firsts, barrier, {"tol": tol, **options})
+        options: dict[str, Any] = {"tol": tol, "max_iterations": max_iterations, "second_order": second_order}
+        options |= {"backend": backend, "threads": threads, "device": device}
+        return _solve_endless(problem, initial_states, firsts, barrier, options)
     problem, states = checked_states(problem, initial_states, horizon)
     if not isinstance(problem.action_space, gym.spaces.Box):
         raise UsageError(
             f"The action space is {problem.action_space}; the Hamiltonian's derivative needs a Box. Solve the problem "
             "on a grid, or state a continuous relaxation of it."
         )
-    settings = checked_settings(tol, max_iterations, threads)
+    settings = replace(checked_settings(tol, max_iterations, threads), second_order=second_order)
     solve_phase = backend if isinstance(backend, Phase) else choose_backend(problem, states, backend, device)
     barrier = barrier and bool(np.isfinite([problem.action_space.low, problem.action_space.high]).any())
     mirrored = starts is None and barrier and bounded_on_both_sides(problem)
@@ -174,7 +178,9 @@ def _solve(
 ) -> PathSolution:
     result, batch, violation = solve_augmented(problem, states, first, settings, solve_phase, barrier)
     count, horizon, m = first.actions.shape
-    curvature = judged_curvature(result, batch, settings, solve_phase)
+    curvature = (
+        judged_curvature(result, batch, settings, solve_phase) if settings.second_order else np.full(count, np.nan)
+    )
     rewards, value = result.rewards, result.value
     if batch.weights.size or batch.end_weights.size:  # those of the solver hold the constraints' part too
         rewards, value = follow(problem, result.states, result.actions)

@@ -397,3 +397,17 @@ def test_a_solution_of_many_paths_is_shown_in_a_line_that_counts_how_they_ended(
     assert "64 LOCAL_OPTIMUM; value [-0.25 " in shown  # -s^2 / (N + 1)
     assert "\n" not in shown
     assert len(shown) < 160
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+@pytest.mark.parametrize("horizon", [20, None])
+def test_without_the_second_order_the_paths_are_the_same_and_none_is_called_an_optimum(backend, horizon):
+    growth = problem("hrl/BrockMirman-v0")
+    asked, unasked = (
+        solve_costate(growth, np.array([0.1]), horizon=horizon, backend=backend, second_order=asked)
+        for asked in (True, False)
+    )
+    np.testing.assert_array_equal(unasked.trajectory.actions, asked.trajectory.actions)
+    assert asked.status == [PathStatus.LOCAL_OPTIMUM]
+    assert unasked.status == [PathStatus.STATIONARY]
+    assert np.isnan(unasked.curvature).all()
