@@ -31,7 +31,7 @@ from hamiltonian_rl.solvers.costate import PathSolution, solve_costate
 from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
 from hamiltonian_rl.solvers.costate.following import along
 
-HOLDS, MOST_WAYS = (1, 4, 10, 2, 7), 10  # how many holds a first action is kept; and paths compared for one start
+HOLDS, MOST_WAYS = (1, 4, 10, 2, 7), 16  # how many holds a first action is kept; and paths compared for one start
 STATES_AT_ONCE = 1_000
 ITERATIONS, TOL = 15, 1e-6
 ENDLESS = 10**9  # steps: V has no limit
