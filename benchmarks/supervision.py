@@ -47,7 +47,7 @@ from hamiltonian_rl.solvers.solve_control import solve_control
 from hamiltonian_rl.tracking.pictures import error_picture
 
 DISCOUNT, STEPS = 0.95, 200
-SIZES = (10, 20, 40, 80, 200, 400)
+SIZES = (10, 20, 40, 80, 200, 400, 1000)
 KINDS = ("HDP", "DHP", "GDHP")
 TESTED, ASKED_SEED = 500, 99  # states of the error
 NEIGHBORS, SETTLED = 4, 5e-3  # whose paths are starts for a state; a change of V, as a share of it, that ends that
@@ -154,6 +154,7 @@ def drawn(name: str, seeds: Sequence[int], size: int, cache: Path | None) -> lis
     else:
         targets = CASES[name]().truth(states)
         if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
             np.savez(file, value=targets.value, costate=targets.costate)
     split = (torch.split(part, counts) for part in (torch.as_tensor(states), *targets))
     return [(some, Targets(value, costate)) for some, value, costate in zip(*split, strict=True)]
@@ -188,7 +189,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="numbers of states")
     parser.add_argument(
-        "--cache", type=Path, help="a folder that keeps the truth; to be emptied where a problem changes"
+        "--cache", type=Path, help="a folder to keep the truth in; to be emptied where a problem changes"
     )
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
