@@ -49,6 +49,7 @@ def exact_fisher_and_ascent(model, x, y) -> tuple[np.ndarray, np.ndarray]:
     return np.kron(np.eye(len(weight)), A), ascent.ravel()
 
 
+@pytest.mark.filterwarnings("ignore:logm result")  # 1e-12 is enough here
 @pytest.mark.parametrize("structure", ["dense", "block", "kronecker"])
 @pytest.mark.parametrize("dt", [1e-2, 1.0, 1e2])
 def test_the_step_is_scipys_matrix_function(structure, dt):
