@@ -49,12 +49,24 @@ class LedStarts:
         Returns:
             ``(B, steps, m)``.
         """
+        actions, paid = self._ways(states, steps, holds)
+        return np.asarray(actions[np.arange(len(states)), paid.argmax(1)])
+
+    def best_of_each(self, states: np.ndarray, steps: int, holds: np.ndarray) -> list[np.ndarray]:
+        """Return for each first action what `best` returns of the paths that begin with it."""
+        actions, paid = self._ways(states, steps, holds)
+        begins = [np.where((actions[:, :, 0] == one).all(-1), paid, -np.inf) for one in self.actions]
+        return [np.asarray(actions[np.arange(len(states)), some.argmax(1)]) for some in begins]
+
+    def _ways(self, states: np.ndarray, steps: int, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the actions of all paths ``(B, ways, steps, m)``, and what they are worth ``(B, ways)``."""
         first = np.concatenate([[0], np.tile(np.arange(len(self.actions)), len(holds))])
         held = np.concatenate([[0], np.repeat(holds, len(self.actions))])
         rows, ways = len(states), len(first)
         actions, paid = self.led(np.repeat(states, ways, 0), steps, np.tile(first, rows), np.tile(held, rows))
-        best = np.where(np.isfinite(paid), paid, -np.inf).reshape(rows, ways).argmax(1)
-        return np.asarray(actions.reshape(rows, ways, *actions.shape[1:])[np.arange(rows), best])
+        return actions.reshape(rows, ways, *actions.shape[1:]), np.where(np.isfinite(paid), paid, -np.inf).reshape(
+            rows, ways
+        )
 
     def led(self, states: np.ndarray, steps: int, first: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return actions ``(B, steps, m)`` and their return: one kept for some holds, then the greedy ones."""

@@ -129,7 +129,7 @@ class PlannedModel(ControlModel):
 
     def targets(self, value: LearntValue, states: torch.Tensor, steps: int = 1) -> Targets:
         """Return the best paths' values, and the costates at their starts: ``∇V`` (Eq. 17)."""
-        path = self.plan(value, states.numpy(), [self._led(value, states.numpy())]).trajectory
+        path = self.plan(value, states.numpy(), self._led(value, states.numpy())).trajectory
         assert path.costates is not None
         self._reached = torch.as_tensor(self._inside(path.states[:, -1]))
         self._paths.forget_all()  # they were planned with the V before
@@ -168,12 +168,12 @@ class PlannedModel(ControlModel):
         value = self._value
         assert value is not None
         led = self._led(value, states)
-        going = led.copy()
+        going = led[0].copy()
         for row, one in enumerate(so_far):
             if one is not None and isinstance(one[0], Plan):
                 rest = one[0].actions[one[1] :]
                 going[row, : len(rest)], going[row, len(rest) :] = rest, one[0].actions[-1]
-        found = self.plan(value, states, [led, going] if any(so_far) else [led])
+        found = self.plan(value, states, [*led, going] if any(so_far) else led)
         path = found.trajectory
         paths: list[PlannedPath] = []
         for row, state in enumerate(states):
@@ -185,8 +185,11 @@ class PlannedModel(ControlModel):
             paths.append(Plan(here, policy, taken))
         return paths
 
-    def _led(self, value: LearntValue, states: np.ndarray) -> np.ndarray:
-        """Return actions to begin with, ``(B, N, m)``: an action kept for a while, then the greedy ones of V."""
+    def _led(self, value: LearntValue, states: np.ndarray) -> list[np.ndarray]:
+        """Return actions to begin with, each ``(B, N, m)``: one is kept for a while, then the greedy ones of V follow.
+
+        The best for each first action: which of them a plan ends up with decides how many swings there are.
+        """
         actions = self._candidates(1)[:, 0].numpy()
         holds = np.sort(HOLDS[: max(1, (MOST_WAYS - 1) // len(actions))])
         starts = LedStarts(
@@ -198,7 +201,8 @@ class PlannedModel(ControlModel):
         )
         parts = np.array_split(states, -(-len(states) // STATES_AT_ONCE))
         with torch.no_grad():
-            return np.concatenate([starts.best(part, self._steps, holds) for part in parts])
+            found = [starts.best_of_each(part, self._steps, holds) for part in parts]
+        return [np.concatenate(some) for some in zip(*found, strict=True)]
 
     def _held(self, states: torch.Tensor, actions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return where each of k actions leads if it is kept, ``(B k, n)``, and what it pays, ``(B, k)``."""
