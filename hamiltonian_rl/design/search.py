@@ -59,9 +59,7 @@ class Search:
         self.prepare(counts, START_RIDGE)
         added = np.empty(self.task.n_rows - len(some), np.int64)
         task = self.task
-        kernels.add_rows(
-            task.columns, self.a, self.b, counts, task.most, self.is_d, self.inverse, self.slope, added
-        )
+        kernels.add_rows(task.columns, self.a, self.b, counts, task.most, self.is_d, self.inverse, self.slope, added)
         return np.concatenate([some, added])
 
     def exchange(self, rows: np.ndarray, progress: Progress) -> tuple[np.ndarray, float, bool]:

@@ -15,6 +15,7 @@ from hamiltonian_rl.errors import UsageError
 
 WORKING = 20_000  # candidates that starts are tried among; of more, those of the largest slopes
 RANDOM_CHOICES = 100
+FEW, STARTS_OF_FEW, STARTS = 2000, 30, 10  # up to so many candidates a start takes milliseconds
 
 
 class DesignStatus(Enum):
@@ -56,7 +57,7 @@ class Design:
 def choose_rows(
     task: DesignTask,
     *,
-    n_starts: int = 10,
+    n_starts: int | None = None,
     random_state: int | np.random.Generator | None = None,
     bound: bool = True,
     tol: float = 1e-4,
@@ -66,7 +67,8 @@ def choose_rows(
 
     Args:
         task: What is asked.
-        n_starts: Starts, of which the first is greedy from nothing; the others greedy from random halves.
+        n_starts: Starts, of which the first is greedy from nothing; the others greedy from random halves. Without it,
+            30, and 10 where there are more than 2,000 candidates.
         random_state: Seed or generator; None for another choice each time.
         bound: Whether to compute the certified bound and the weights.
         tol: Relative gap that counts as none.
@@ -84,10 +86,12 @@ def choose_rows(
         >>> design.status.name
         'OPTIMAL'
     """
+    n_candidates = task.columns.shape[1]
+    if n_starts is None:
+        n_starts = STARTS_OF_FEW if n_candidates <= FEW else STARTS
     if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer) or n_starts < 1:
         raise UsageError(f"n_starts = {n_starts!r}; expected a whole number from 1 up.")
     generator = np.random.default_rng(random_state)
-    n_candidates = task.columns.shape[1]
     working = np.arange(n_candidates)
     if n_candidates > WORKING:
         working = _promising(task, generator, tol, progress)
@@ -146,9 +150,7 @@ def _best_start(
     return best[0], greedy_value, best[1], best[2]
 
 
-def _promising(
-    task: DesignTask, generator: np.random.Generator, tol: float, progress: Progress
-) -> np.ndarray:
+def _promising(task: DesignTask, generator: np.random.Generator, tol: float, progress: Progress) -> np.ndarray:
     """Return the candidates of the largest slopes at the optimum of the relaxation, where good designs lie."""
     n_candidates = task.columns.shape[1]
     count = max(WORKING, 4 * task.n_rows)
@@ -174,7 +176,7 @@ class AOptimalDesign:
         prior: Ridge: information there is before any row, times the identity; or a matrix. Above zero, fewer rows
             than columns do.
         repeat: Whether a row may be chosen more than once.
-        n_starts: Starts of the search.
+        n_starts: Starts of the search; without it, 30, and 10 where there are more than 2,000 candidates.
         bound: Whether to compute the certified bound.
         random_state: Seed, for the same choice each time.
 
@@ -204,7 +206,7 @@ class AOptimalDesign:
         target: np.ndarray | None = None,
         prior: float | np.ndarray = 0.0,
         repeat: bool = False,
-        n_starts: int = 10,
+        n_starts: int | None = None,
         bound: bool = True,
         random_state: int | np.random.Generator | None = None,
     ) -> None:

@@ -68,9 +68,7 @@ class DesignTask:
     def among(self, candidates: np.ndarray) -> DesignTask:
         """Return the task with fewer candidates."""
         columns = np.ascontiguousarray(self.columns[:, candidates])
-        return DesignTask(
-            columns, self.n_rows, self.criterion, self.target, self.fixed, self.repeat, self.transform
-        )
+        return DesignTask(columns, self.n_rows, self.criterion, self.target, self.fixed, self.repeat, self.transform)
 
 
 def design_task(
@@ -111,7 +109,9 @@ def design_task(
     names = tuple(names) or tuple(f"column {i}" for i in range(p))
     for name, length in zip(names, lengths, strict=True):
         if length == 0.0:
-            raise UsageError(f"{name} is zero in every candidate, so that its parameter cannot be learned. Leave it out.")
+            raise UsageError(
+                f"{name} is zero in every candidate, so that its parameter cannot be learned. Leave it out."
+            )
     triangle = _triangle(rows, lengths)
     _check_collinear(triangle, names)
     transform = solve_triangular(triangle, np.eye(p)) * np.sqrt(n_candidates) / lengths[:, None]
@@ -184,7 +184,7 @@ def _triangle(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     p = rows.shape[1]
     triangle = np.zeros((p, p))
     for start in range(0, len(rows), BLOCK):
-        triangle = np.linalg.qr(np.vstack([triangle, rows[start : start + BLOCK] / lengths]), mode="r")
+        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, rows[start : start + BLOCK] / lengths]), mode="r"))
     return triangle
 
 
@@ -195,7 +195,7 @@ def _check_collinear(triangle: np.ndarray, names: Sequence[str]) -> None:
         return
     j = int(small[0])
     weights = np.linalg.lstsq(triangle[:j, :j], triangle[:j, j], rcond=None)[0] if j else np.empty(0)
-    others = [names[i] for i in np.flatnonzero(np.abs(weights) > 1e-6)]
+    others = [names[int(i)] for i in np.flatnonzero(np.abs(weights) > 1e-6)]
     raise UsageError(
         f"{names[j]} is a combination of {', '.join(others) or 'the others'} in every candidate (collinear), so that "
         "their parameters cannot be told apart. Leave one of them out, or add candidates."

@@ -204,7 +204,8 @@ def unit_rows(information: np.ndarray, n_rows: int) -> np.ndarray:
         if excess[long] <= 1e-15 or excess[short] >= -1e-15:
             break
         rows[[long, short]] = _rotated_to_unit(rows[long], rows[short])
-    return rows / np.sqrt((rows**2).sum(1, keepdims=True))
+    rows /= np.sqrt((rows**2).sum(1, keepdims=True))
+    return rows
 
 
 def _rotated_to_unit(long: np.ndarray, short: np.ndarray) -> np.ndarray:
