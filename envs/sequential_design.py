@@ -12,7 +12,7 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems import ControlProblem
 
 LEAST_PIVOT = 1e-9  # of an information matrix that determines all parameters
-WORST = -1e3  # a grid also holds matrices that are no information matrices
+WORST = -100.0  # the least that is paid; a grid also holds matrices that are no information matrices
 
 
 class SequentialDesign(ControlProblem):
@@ -77,7 +77,8 @@ class SequentialDesign(ControlProblem):
         """
         row = np.where(row[..., -1:] < 0.0, -row, row)
         behind = np.sqrt(np.cumsum(row[..., ::-1] ** 2, -1)[..., -2::-1])  # the length of what comes after
-        return np.arctan2(row[..., :-1], behind)
+        angles: np.ndarray = np.arctan2(row[..., :-1], behind)
+        return angles
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """``S + xxᵀ``."""
@@ -89,7 +90,7 @@ class SequentialDesign(ControlProblem):
         return state[..., 0] * 0.0
 
     def terminal_reward(self, state: torch.Tensor) -> torch.Tensor:
-        """``-tr(S⁻¹ M)``, by elimination, which is differentiable and can be traced; `WORST` where S is no design's."""
+        """``-tr(S⁻¹ M)``, by elimination, which can be traced; `WORST` where that is worse, or S no design's."""
         p = self.size
         rows: list[list[torch.Tensor]] = [[state[..., 0]] * p for _ in range(p)]
         for place, (i, j) in enumerate(self.places):
@@ -106,4 +107,4 @@ class SequentialDesign(ControlProblem):
                     rows[i] = [a - factor * b for a, b in zip(rows[i], rows[k], strict=True)]
                     solved[i] = [a - factor * b for a, b in zip(solved[i], solved[k], strict=True)]
         trace = torch.stack([solved[k][k] / rows[k][k] for k in range(p)], -1).sum(-1)
-        return torch.where(definite, -trace, WORST)
+        return torch.where(definite, (-trace).clamp_min(WORST), WORST)

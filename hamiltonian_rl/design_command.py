@@ -94,8 +94,12 @@ def _design(
         fixed = None if include is None else model_columns(terms, read_columns(include, used))
         try:
             task = design_task(
-                *(table, n_rows),
-                **{"criterion": criterion, "include": fixed, "prior": prior, "repeat": repeat},
+                table,
+                n_rows,
+                criterion=criterion,
+                include=fixed,
+                prior=prior,
+                repeat=repeat,
                 names=[term.name for term in terms],
             )
         except UsageError as error:
@@ -103,7 +107,13 @@ def _design(
         chosen = choose_rows(task, n_starts=starts, random_state=seed, progress=show)
     duplicates = 0 if repeat else count_duplicates(table)
     print_table(f"Design of {candidates.name}", _rows_of(chosen, terms, table.shape[0], criterion, fixed, duplicates))
-    config = {"candidates": str(candidates), "rows": n_rows, "criterion": criterion, "repeat": repeat, "prior": prior}
+    config: dict[str, Any] = {
+        "candidates": str(candidates),
+        "rows": n_rows,
+        "criterion": criterion,
+        "repeat": repeat,
+        "prior": prior,
+    }
     config |= {"model": " + ".join(term.name for term in terms), "seed": seed}
     config |= {} if include is None else {"include": str(include)}
     config |= {} if starts is None else {"starts": starts}
@@ -185,9 +195,10 @@ def _keep(
     picture = design_picture(values, chosen.indices, worth, chosen.lower_bound, config["criterion"])
     with atomic_write(folder.path / "design.png") as file:
         picture.savefig(file, format="png", dpi=120)
-    result = {"criterion": chosen.value, "lower_bound": chosen.lower_bound, "greedy": chosen.greedy_value}
-    result |= {"random": chosen.random_value, "status": chosen.status.name.lower()}
-    folder.write_result({name: value if value != float("inf") else None for name, value in result.items()})
+    values_found = {"criterion": chosen.value, "lower_bound": chosen.lower_bound}
+    values_found |= {"greedy": chosen.greedy_value, "random": chosen.random_value}
+    result = {name: value if value != float("inf") else None for name, value in values_found.items()}
+    folder.write_result({**result, "status": chosen.status.name.lower()})
     say(f"The rows are in   {folder.path / 'design.csv'}")
     say(f"A picture is      {folder.path / 'design.png'}")
     say(f"Build upon them   hrl design {candidates} --rows N --include {folder.path / 'design.csv'}")
