@@ -127,7 +127,9 @@ def large() -> None:
     wall = time.perf_counter()
     found, seconds = timed(lambda: choose_rows(design_task(rows, 100), random_state=0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"N = 1e6, p = 20, n = 100: {found.value:.5f}, bound {found.lower_bound:.5f}, greedy {found.greedy_value:.5f}")
+    print(
+        f"N = 1e6, p = 20, n = 100: {found.value:.5f}, bound {found.lower_bound:.5f}, greedy {found.greedy_value:.5f}"
+    )
     print(f"    {seconds:.1f} CPU s, {time.perf_counter() - wall:.1f} s, peak {peak:.2f} GiB with the rows themselves")
 
 

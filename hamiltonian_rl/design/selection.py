@@ -15,7 +15,9 @@ from hamiltonian_rl.errors import UsageError
 
 WORKING = 20_000  # candidates that starts are tried among; of more, those of the largest slopes
 RANDOM_CHOICES = 100
-FEW, STARTS_OF_FEW, STARTS = 2000, 30, 10  # up to so many candidates a start takes milliseconds
+FEW, STARTS_OF_FEW, STARTS = 2000, 100, 10  # up to so many candidates a start takes milliseconds
+FOUND_OFTEN = 30  # starts that end at the best value; then others will hardly find a better one
+SAME = 1e-9  # relative
 
 
 class DesignStatus(Enum):
@@ -67,8 +69,9 @@ def choose_rows(
 
     Args:
         task: What is asked.
-        n_starts: Starts, of which the first is greedy from nothing; the others greedy from random halves. Without it,
-            30, and 10 where there are more than 2,000 candidates.
+        n_starts: Starts at the most, of which the first is greedy from nothing; the others are random, every other one
+            greedy in its second half. Without it, 100, and 10 where there are more than 2,000 candidates. When thirty
+            have ended at the same best value, no more are tried.
         random_state: Seed or generator; None for another choice each time.
         bound: Whether to compute the certified bound and the weights.
         tol: Relative gap that counts as none.
@@ -131,12 +134,10 @@ def _best_start(
     """Return the best rows of several starts, greedy's value, theirs, and whether they are a local optimum."""
     search, n_candidates = Search(task), task.columns.shape[1]
     best: tuple[np.ndarray, float, bool] | None = None
-    greedy_value = np.inf
+    greedy_value, found = np.inf, 0
     for start in range(n_starts):
-        some = np.empty(0, np.int64)
-        if start > 0:
-            some = generator.choice(n_candidates, task.n_rows // 2, replace=task.repeat)
-        rows = search.greedy(some)
+        count = 0 if start == 0 else task.n_rows if start % 2 else task.n_rows // 2
+        rows = search.greedy(generator.choice(n_candidates, count, replace=task.repeat))
         if start == 0:
             greedy_value = task.value(np.bincount(rows, minlength=n_candidates))
 
@@ -144,8 +145,11 @@ def _best_start(
             progress(f"start {start + 1} of {n_starts}, {text}")
 
         rows, value, settled = search.exchange(rows, told)
-        if best is None or value < best[1]:
-            best = rows, value, settled
+        if best is None or value < best[1] * (1.0 - SAME):
+            best, found = (rows, value, settled), 0
+        found += value <= best[1] * (1.0 + SAME)
+        if found == FOUND_OFTEN and np.isfinite(value):
+            break
     assert best is not None
     return best[0], greedy_value, best[1], best[2]
 
@@ -176,7 +180,7 @@ class AOptimalDesign:
         prior: Ridge: information there is before any row, times the identity; or a matrix. Above zero, fewer rows
             than columns do.
         repeat: Whether a row may be chosen more than once.
-        n_starts: Starts of the search; without it, 30, and 10 where there are more than 2,000 candidates.
+        n_starts: Starts of the search at the most; without it, 100, and 10 of more than 2,000 candidates.
         bound: Whether to compute the certified bound.
         random_state: Seed, for the same choice each time.
 
