@@ -44,6 +44,7 @@ PROBLEMS = {
     "hrl/Estimation-v0": Registered("hamiltonian_rl.envs.estimation:Estimation", 50),
     "hrl/LinearQuadratic-v0": Registered("hamiltonian_rl.envs.linear_quadratic:LinearQuadratic", 100),
     "hrl/Quadrotor-v0": Registered("hamiltonian_rl.envs.mechanics:Quadrotor", 100),
+    "hrl/SequentialDesign-v0": Registered("hamiltonian_rl.envs.sequential_design:SequentialDesign", 3),
     "hrl/SmoothMountainCar-v0": Registered("hamiltonian_rl.envs.mechanics:SmoothMountainCar", 150),
     "hrl/VanDerPol-v0": Registered("hamiltonian_rl.envs.van_der_pol:VanDerPol", 100),
     "hrl/Zermelo-v0": Registered("hamiltonian_rl.envs.zermelo:Zermelo", 50),

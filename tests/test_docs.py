@@ -47,6 +47,11 @@ def test_the_page_on_estimation_runs_as_printed_and_each_verdict_has_its_number(
     run_page("estimation.md")
 
 
+def test_the_page_on_designs_runs_as_printed_and_says_what_comes_out():
+    assert claims("design.md") >= 7
+    run_page("design.md")
+
+
 def test_the_page_on_optimality_runs_as_printed_in_an_environment_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # it saves a model
     assert claims("optimality.md") >= 5

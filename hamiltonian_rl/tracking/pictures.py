@@ -335,3 +335,36 @@ def pixels(figure: Figure) -> np.ndarray:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def design_picture(
+    values: dict[str, np.ndarray], indices: np.ndarray, worth: dict[str, float], bound: float, criterion: str
+) -> Figure:
+    """Draw candidates and the chosen ones among them in the plane of two columns, and what choices are worth.
+
+    Args:
+        values: Columns of the candidates, each of shape ``(N,)``; the first two are drawn, a single one along its rows.
+        indices: Of the chosen ones; where one stands several times, its circle is larger.
+        worth: The criterion, by who chose; what is infinite is left out.
+        bound: None of them is below it.
+        criterion: Its letter.
+    """
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    names, columns = list(values), list(values.values())
+    across, up = (columns[0], columns[1]) if len(columns) > 1 else (np.arange(len(columns[0])), columns[0])
+    shown = np.random.default_rng(0).permutation(len(up))[:5000]  # more are a blot
+    left.scatter(across[shown], up[shown], s=6, color="0.7", label=f"candidates ({len(up):,})")
+    chosen, counts = np.unique(indices, return_counts=True)
+    left.scatter(
+        across[chosen], up[chosen], s=40 * counts, color=COLORS[0], alpha=0.7, label=f"chosen ({len(indices)})"
+    )
+    left.set(xlabel=names[0] if len(names) > 1 else "candidate", ylabel=names[min(1, len(names) - 1)])
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    finite = {name: value for name, value in worth.items() if np.isfinite(value)}
+    right.bar(list(finite), list(finite.values()), color=COLORS[1], width=0.6)
+    if bound > 0.0:
+        right.axhline(bound, color="black", linestyle="--", label="no choice is below")
+        right.legend(loc="best")
+    right.set(ylabel=f"criterion {criterion} (less is better)", ylim=(0.0, None))
+    return figure
