@@ -159,6 +159,23 @@ def test_more_parameters_than_rows_exit_with_one_and_the_reason(hrl, tmp_path) -
     assert "without a residual" in outcome.out
 
 
+def test_a_fit_without_a_residual_contradicts_nothing(hrl, tmp_path) -> None:
+    """With a known sigma a maximum exists although there are more parameters than rows: scores are rounding."""
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "wide.csv", {name: rng.normal(size=4) for name in "abcdey"})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "linear", "--sigma", 1)
+    assert "the fit leaves no residual" in outcome.out
+    assert "contradict" not in outcome.out
+
+
+def test_an_input_that_rounding_takes_for_a_constant_does_not_make_the_test_speak(hrl, logistic_data, tmp_path) -> None:
+    """Intercept and x + 1e8 are collinear to rounding, and a share of ones alone leaves nothing to test."""
+    columns = logistic_data[1]
+    path = write(tmp_path / "far.csv", {"x": columns["x"] + 1e8, "y": columns["y"]})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "logistic")
+    assert "Nothing to test" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "says"),
     [
