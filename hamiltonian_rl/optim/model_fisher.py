@@ -194,9 +194,7 @@ class ModelFisher:
             found.setdefault(weight, []).append(Rows(flat, pulls))
         return {weight: rows[0] if len(rows) == 1 else _joined(rows, len(pulled)) for weight, rows in found.items()}
 
-    def _gradients(
-        self, args: tuple[Any, ...], keywords: dict[str, Any], pulled: Tensor
-    ) -> dict[Tensor, Tensor]:
+    def _gradients(self, args: tuple[Any, ...], keywords: dict[str, Any], pulled: Tensor) -> dict[Tensor, Tensor]:
         """Return the gradients of single observations, by parameter."""
         others = [*map(repr, keywords), *(type(arg).__name__ for arg in args if not isinstance(arg, Tensor))]
         if others:
