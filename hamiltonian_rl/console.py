@@ -39,12 +39,13 @@ def print_table(title: str, rows: dict[str, str]) -> None:
     """Print a table of two columns."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=Text(title), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))  # names come from people: [x] is no markup
     Console(highlight=False).print(table)
 
 
@@ -70,13 +71,14 @@ def print_rows(title: str, rows: list[dict[str, str]]) -> None:
     """Print a table with the columns that the rows name."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for index, name in enumerate(rows[0]):
         # A heading may be broken between its words, not within one.
         table.add_column(name, overflow="fold", no_wrap=index == 0, min_width=max(map(len, name.split())))
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(Text, row.values()))
     Console(highlight=False).print(table)
 
 

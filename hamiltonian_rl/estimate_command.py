@@ -30,7 +30,7 @@ def estimate(
     bootstrap: Annotated[
         int, typer.Option(metavar="N", min=0, help="Draws of the parametric bootstrap of the test.")
     ] = 0,
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, max=2**32 - 1, help="Seed of the bootstrap.")] = 0,
 ) -> None:
     """Fit a model to data by maximum likelihood, and test whether the data contradict it.
 

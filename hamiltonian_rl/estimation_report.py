@@ -126,6 +126,8 @@ class EstimationReport:
         return rows
 
     def _test_rows(self, test: InformationTest) -> dict[str, str]:
+        if math.isnan(test.rho):
+            return {"Information-matrix test": "Nothing to test: the fit leaves no residual, and all scores are zero."}
         if test.empty:
             return {
                 "Information-matrix test": "Nothing to test: the model's ρ is 0 at every maximum, whatever the data."

@@ -132,6 +132,16 @@ def test_labels_are_said(hrl, logistic_data, tmp_path) -> None:
     assert "no: coefficients are log odds" in hrl("estimate", path, "--target", "y", "--model", "softmax").out
 
 
+def test_names_with_brackets_are_printed_as_they_are(hrl, logistic_data, tmp_path) -> None:
+    columns = logistic_data[1]
+    path = write(tmp_path / "names.csv", {"[red]x": columns["x"], "[/]": columns["z"], "y [m]": columns["y"]})
+    outcome = hrl("estimate", path, "--target", "y [m]", "--model", "logistic")
+    assert outcome.code == 0, outcome.err
+    assert "model of y [m] in" in outcome.out
+    assert row_of(outcome.out, "[red]x")
+    assert row_of(outcome.out, "[/]")
+
+
 def test_separable_data_exit_with_one_and_the_reason(hrl, tmp_path) -> None:
     path = write(tmp_path / "apart.csv", {"x": np.arange(8), "y": np.arange(8) // 4})
     outcome = hrl("estimate", path, "--target", "y", "--model", "logistic")
@@ -149,6 +159,23 @@ def test_more_parameters_than_rows_exit_with_one_and_the_reason(hrl, tmp_path) -
     assert "without a residual" in outcome.out
 
 
+def test_a_fit_without_a_residual_contradicts_nothing(hrl, tmp_path) -> None:
+    """With a known sigma a maximum exists although there are more parameters than rows: scores are rounding."""
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "wide.csv", {name: rng.normal(size=4) for name in "abcdey"})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "linear", "--sigma", 1)
+    assert "the fit leaves no residual" in outcome.out
+    assert "contradict" not in outcome.out
+
+
+def test_an_input_that_rounding_takes_for_a_constant_does_not_make_the_test_speak(hrl, logistic_data, tmp_path) -> None:
+    """Intercept and x + 1e8 are collinear to rounding, and a share of ones alone leaves nothing to test."""
+    columns = logistic_data[1]
+    path = write(tmp_path / "far.csv", {"x": columns["x"] + 1e8, "y": columns["y"]})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "logistic")
+    assert "Nothing to test" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "says"),
     [
@@ -163,6 +190,11 @@ def test_more_parameters_than_rows_exit_with_one_and_the_reason(hrl, tmp_path) -
         ("x,y\nred,0\nblue,1\n", ["--target", "y", "--model", "logistic"], 'holds "red" at line 2'),
         ("x,y\n1,a\n2,b\n", ["--target", "y", "--model", "linear"], "holds labels (a, b)"),
         ("x,y\n1,a\n2,b\n", ["--target", "y", "--model", "gaussian"], "holds labels (a, b)"),
+        ("x,y\n1,0\n2,1000000000000\n", ["--target", "y", "--model", "softmax"], "expected the number of a class"),
+        ("x,y\n1,0\n2,1e19\n", ["--target", "y", "--model", "softmax"], "expected the number of a class"),
+        ("intercept,y\n1,0\n2,1\n", ["--target", "y", "--model", "linear"], 'an input "intercept" beside'),
+        ("sigma,y\n1,0\n2,1\n", ["--target", "y", "--model", "linear"], 'an input "sigma" beside'),
+        ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "logistic", "--seed", 2**70], "--seed"),
         ("", ["--target", "y", "--model", "linear"], "is empty"),
         ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "gaussian", "--inputs", "x"], '"inputs" does not apply'),
         ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "poisson", "--sigma", 1], '"sigma" does not apply'),

@@ -55,7 +55,7 @@ def diagonal_step(
     if newton == 0.0:
         scales = list(torch._foreach_sqrt(fisher))
         torch._foreach_div_(scales, root)
-        torch._foreach_add_(scales, eps)
+        _damp(scales, eps)
         torch._foreach_addcdiv_(params, momentum or gradients, scales, -(length / first))
         return
     # κφ + √(φ + κ²φ²) for φ = v / second, times √second: one division less.
@@ -63,5 +63,14 @@ def diagonal_step(
     scales = list(torch._foreach_addcmul(fisher, fisher, fisher, share**2))
     torch._foreach_sqrt_(scales)
     torch._foreach_add_(scales, fisher, alpha=share)
-    torch._foreach_add_(scales, eps * root)
+    _damp(scales, eps * root)
     torch._foreach_addcdiv_(params, momentum or gradients, scales, -(length / first) * root)
+
+
+def _damp(scales: list[Tensor], eps: float) -> None:
+    """Add the damping; without any, nothing moves where nothing is known."""
+    if eps:
+        torch._foreach_add_(scales, eps)
+    else:
+        for scale in scales:
+            scale.masked_fill_(scale == 0.0, torch.inf)

@@ -226,7 +226,7 @@ class FisherOptimizer(torch.optim.Optimizer):
         elif look is None:
             return
         else:
-            rows = torch.cat([look.gradients[p].reshape(-1, p.numel()) for p in unit], 1)
+            rows = torch.cat([look.gradients[p].flatten(1) for p in unit], 1)
         look_at_block(state, rows, group["betas"][1], group["refresh"])
 
     def _momentum(self, group: dict[str, Any], state: dict[str, Any], gradient: Tensor) -> Tensor:
@@ -255,6 +255,11 @@ class FisherOptimizer(torch.optim.Optimizer):
         return self._units[key]
 
     def _demand_a_look(self, looks: int) -> None:
+        if looks == 0 and self.fisher is None:
+            raise UsageError(
+                "The first gradients are so large that their squares overflow, so that there is no Fisher information. "
+                "Scale the loss, or take double precision."
+            )
         if looks == 0:
             raise UsageError(
                 "The ModelFisher has not seen its model in training mode since it was made, so that there is no Fisher "

@@ -33,17 +33,16 @@ def step_gain(fisher: Tensor, length: float, newton: float, eps: float) -> Tenso
         eps: ``ε``.
 
     Returns:
-        The gain, of the shape of ``fisher``.
+        The gain, of the shape of ``fisher``; without damping zero where ``φ`` is, as of the pseudo-inverse.
 
     Example:
         >>> phi = torch.tensor([4.0])
         >>> step_gain(phi, 1e-3, 0.5e-3, 0.0) / 1e-3, step_gain(phi, 1e3, 0.5e3, 0.0)  # F^(-1/2), and Newton
         (tensor([0.4995]), tensor([0.2500]))
     """
-    if newton == 0.0:
-        return length / (fisher.sqrt() + eps)
     scaled = newton * fisher
-    return length / ((fisher + scaled.square()).sqrt() + scaled + eps)
+    below = fisher.sqrt() if newton == 0.0 else (fisher + scaled.square()).sqrt() + scaled
+    return length / (below + eps if eps else below.masked_fill(below == 0.0, torch.inf))
 
 
 def contraction(fisher: Tensor, dt: float, mass: float) -> Tensor:

@@ -107,7 +107,7 @@ class ModelFisher:
         self._look: Look | None = None
         handles = [layer.register_forward_hook(_weakly(self._after_layer)) for layer in self.layers.values()]
         handles.append(model.register_forward_pre_hook(_weakly(self._before_model)))
-        handles.append(model.register_forward_hook(_weakly(self._after_model)))
+        handles.append(model.register_forward_hook(_weakly(self._after_model), with_kwargs=True))
         self._finalizer = weakref.finalize(self, _remove, handles)
 
     def take(self) -> Look | None:
@@ -146,26 +146,28 @@ class ModelFisher:
             assert isinstance(weight, Tensor)
             self._seen.setdefault(weight, []).append((args[0].detach(), output))
 
-    def _after_model(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _after_model(self, model: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
         if not self.looking or ModelFisher._inside:
             return
         self.looking, ModelFisher._inside = False, True
         try:
-            self._look = self._looked(args, output)
+            self._look = self._looked(args, keywords, output)
         finally:
             self._seen, ModelFisher._inside = {}, False
 
-    def _looked(self, args: tuple[Any, ...], output: Any) -> Look:
-        """Draw labels, pull their scores back, and return what they say."""
+    def _looked(self, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Look | None:
+        """Draw labels, pull their scores back, and return what they say; None where there are no labels to draw."""
         if not isinstance(output, Tensor):
             raise UsageError(f"The model returns {type(output).__name__}; ModelFisher expects one tensor of outputs.")
+        if not output.numel() or not bool(output.detach().isfinite().all()):
+            return None
         outputs = output if output.ndim > 1 else output[..., None]
         with torch.autocast(output.device.type, enabled=False):
             found = outputs.detach().to(torch.promote_types(outputs.dtype, torch.float32))
             pulled = directions(self.likelihood, found, self.samples, self.generator)
             pulled = pulled / (found.numel() / found.shape[-1]) ** 0.5
             rows = self._rows(outputs, pulled) if self.by_rows else {}
-            gradients = self._gradients(args, pulled) if self.by_gradients else {}
+            gradients = self._gradients(args, keywords, pulled) if self.by_gradients else {}
         return Look(rows, gradients, found.numel() // found.shape[-1])
 
     def _rows(self, outputs: Tensor, pulled: Tensor) -> dict[Tensor, Rows]:
@@ -192,8 +194,14 @@ class ModelFisher:
             found.setdefault(weight, []).append(Rows(flat, pulls))
         return {weight: rows[0] if len(rows) == 1 else _joined(rows, len(pulled)) for weight, rows in found.items()}
 
-    def _gradients(self, args: tuple[Any, ...], pulled: Tensor) -> dict[Tensor, Tensor]:
+    def _gradients(self, args: tuple[Any, ...], keywords: dict[str, Any], pulled: Tensor) -> dict[Tensor, Tensor]:
         """Return the gradients of single observations, by parameter."""
+        others = [*map(repr, keywords), *(type(arg).__name__ for arg in args if not isinstance(arg, Tensor))]
+        if others:
+            raise UsageError(
+                f"The model is called with {', '.join(others)}, which cannot be split into observations: expected "
+                'tensors by position alone. Use structure="kronecker", or fisher=None.'
+            )
         params = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         detached = {name: p.detach() for name, p in params.items()}
         some = slice(None if self.batch is None else self.batch)

@@ -152,6 +152,18 @@ def test_a_zero_eigenvalue_moves_by_the_damping_and_not_by_infinity():
 
 
 @pytest.mark.parametrize("kind", [LeastAction, FisherRoot])
+@pytest.mark.parametrize("structure", ["dense", "block", "kronecker", "diagonal"])
+def test_without_damping_nothing_moves_where_nothing_is_known(kind, structure):
+    param = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    optimizer = kind([param], 0.1, structure=structure, eps=0.0)
+    for gradient in ([[0.0, 0.0], [0.0, 0.0]], [[0.0, 2.0], [0.0, 0.0]]):
+        param.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+    assert param[0, 1] < 1.0
+    assert param[0, 0] == param[1, 0] == param[1, 1] == 1.0
+
+
+@pytest.mark.parametrize("kind", [LeastAction, FisherRoot])
 def test_turning_the_inputs_turns_the_step(kind):
     turn = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5)))[0]
     changes = []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.optim import FisherRoot, LeastAction, ModelFisher
+from hamiltonian_rl.optim import FisherRoot, GradientWarning, LeastAction, ModelFisher
 from hamiltonian_rl.optim.likelihoods import ROOTS, directions
 
 DOUBLE = torch.float64
@@ -363,3 +363,55 @@ def test_a_block_that_no_memory_holds_is_refused():
     param.grad = torch.ones(200, 200)
     with pytest.raises(UsageError, match="40000 parameters"):
         FisherRoot([param], structure="dense").step()
+
+
+def test_first_gradients_whose_squares_overflow_are_said():
+    param = nn.Parameter(torch.zeros(2))
+    param.grad = torch.full((2,), 1e30)
+    with pytest.raises(UsageError, match="squares overflow"):
+        FisherRoot([param], structure="dense").step()
+
+
+class Masked(nn.Module):
+    """A model of two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x, mask=1.0):
+        return self.layer(x) * mask
+
+
+def test_a_model_called_by_keywords_is_not_split_into_observations_without_them():
+    model = Masked()
+    optimizer = FisherRoot(model.parameters(), structure="dense", fisher=ModelFisher(model))
+    with pytest.raises(UsageError, match="'mask'"):
+        model(torch.ones(4, 3), mask=torch.zeros(4, 1))
+    with pytest.raises(UsageError, match="float"):
+        model(torch.ones(4, 3), 0.5)
+    model(torch.ones(4, 3), torch.ones(4, 1)).sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("structure", ["dense", "block", "kronecker", "diagonal"])
+def test_of_outputs_that_are_not_numbers_no_labels_are_drawn_and_the_step_is_skipped(structure):
+    model = network(3, 2)
+    optimizer = FisherRoot(model.parameters(), structure=structure, fisher=ModelFisher(model))
+    model(torch.full((4, 3), torch.nan, dtype=DOUBLE)).sum().backward()
+    with pytest.warns(GradientWarning, match="not finite"):
+        optimizer.step()
+    optimizer.zero_grad()
+    model(torch.zeros(0, 3, dtype=DOUBLE)).sum()  # nor of no observations
+    model(torch.ones(4, 3, dtype=DOUBLE)).sum().backward()
+    optimizer.step()
+    assert optimizer.skipped == 1
+
+
+def test_parameters_without_elements_are_nothing_to_look_at():
+    model = Masked()
+    model.empty = nn.Parameter(torch.zeros(0))
+    optimizer = FisherRoot(model.parameters(), structure="dense", fisher=ModelFisher(model))
+    (model(torch.ones(4, 3)).sum() + model.empty.sum()).backward()
+    optimizer.step()
+    assert len(optimizer.state[model.empty]["eigenvalues"]) == 8

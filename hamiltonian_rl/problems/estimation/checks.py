@@ -9,6 +9,8 @@ import torch
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.estimation.observations import Observations
 
+MOST_CLASSES = 1_000_000  # what is beyond is no number of a class, and counting up to it takes memory for nothing
+
 
 def observed(targets: Any, inputs: Any = None) -> Observations:
     """Return the observations of a task: as they are, or made of arrays; one number each.
@@ -62,7 +64,7 @@ def class_targets(data: Observations) -> tuple[torch.Tensor, int]:
         UsageError: They are no such numbers, one of them is missing in between, or there is one class alone.
     """
     y = data.targets
-    refuse_targets(data, (y < 0) | (y != y.round()), "the number of a class: 0, 1, 2, ...")
+    refuse_targets(data, (y < 0) | (y != y.round()) | (y > MOST_CLASSES), "the number of a class: 0, 1, 2, ...")
     counts = torch.bincount(y.long(), minlength=len(data.labels))
     if len(counts) < 2:
         raise UsageError(

@@ -42,6 +42,10 @@ class LinearPredictor(EstimationTask):
             raise UsageError(f"{type(self).__name__} has no inputs and no intercept: there is nothing to estimate.")
         width = 0 if x is None else x.shape[1]
         names = self.data.input_names or tuple(f"x{i}" for i in range(1, width + 1))
+        if intercept and "intercept" in names:
+            raise UsageError(
+                'There is an input "intercept" beside the regression\'s own. Rename it, or fit without an intercept.'
+            )
         self.feature_names = (("intercept",) if intercept else ()) + tuple(names)
 
     def design(self, data: Observations | None = None) -> torch.Tensor:

@@ -40,6 +40,8 @@ class LinearRegression(LinearPredictor):
             raise UsageError(f"sigma = {sigma!r}; expected a positive number, or None to estimate it.")
         self._take(targets, inputs, intercept)
         refuse_labels(self.data, "linear regression")
+        if sigma is None and "sigma" in self.feature_names:
+            raise UsageError('There is an input "sigma" beside the estimated noise. Rename it, or give sigma.')
         self.sigma, p = sigma, len(self.feature_names)
         self.names = self.feature_names + (("sigma",) if sigma is None else ())
         self.groups = (slice(0, p), *([slice(p, p + 1)] if sigma is None else []))
