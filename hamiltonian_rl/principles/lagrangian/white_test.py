@@ -15,6 +15,7 @@ from hamiltonian_rl.problems.estimation import EstimationTask
 
 MOST_SLOPES = 4_000_000  # second slopes held together
 EMPTY = 1e-10  # a standard error that is rounding
+NO_SCORE = 1e-20  # of K beside J: squares of what rounding leaves of scores
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class InformationTest:
     """What the test says.
 
     Attributes:
-        rho: ``ρ = 1 - tr(K⁻¹J)/P``.
+        rho: ``ρ = 1 - tr(K⁻¹J)/P``; minus infinity where the fit leaves no residual, and every score is zero.
         standard_error: Of ``ρ`` if the model is true; zero where ``ρ`` is zero whatever the data.
         p_value: How often a true model gives a ``ρ`` as far from zero, by its normal limit; NaN where there is nothing
             to test.
@@ -34,7 +35,7 @@ class InformationTest:
 
     @property
     def empty(self) -> bool:
-        """Whether the model leaves nothing to test: its ``ρ`` is zero at every maximum of the likelihood."""
+        """Whether there is nothing to test: ``ρ`` is zero at every maximum of the likelihood, or there is no residual."""
         return math.isnan(self.p_value)
 
 
@@ -54,9 +55,12 @@ def information_test(task: EstimationTask, params: torch.Tensor) -> InformationT
     """
     theta = task.checked(params)
     outer = outer_information(task, theta)
+    bend = curvature(task, theta)
+    if outer.diagonal().max() <= NO_SCORE * bend.diagonal().max():
+        return InformationTest(-math.inf, 0.0, math.nan)
     root = inverse_root(outer)
     rank = max(root.shape[1], 1)
-    rho = information_residual(outer, curvature(task, theta))
+    rho = information_residual(outer, bend)
     white = task.scores(theta) @ root
     q = ((white**2).sum(1) + _second_slopes(task, theta, root)) / rank
     residual = q - white @ (white * q[:, None]).mean(0)
