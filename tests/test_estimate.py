@@ -111,7 +111,18 @@ def test_in_small_samples_a_small_p_value_is_doubted_without_the_bootstrap(hrl, 
 
 def test_a_bernoulli_model_leaves_nothing_to_test(hrl, logistic_data) -> None:
     outcome = hrl("estimate", logistic_data[0], "--target", "y", "--model", "bernoulli", "--bootstrap", 5)
-    assert "Nothing to test" in outcome.out
+    assert "Nothing to test: the model's ρ is 0 at every maximum." in outcome.out
+
+
+def test_a_fit_without_a_residual_leaves_nothing_to_test(hrl, tmp_path) -> None:
+    """As many parameters as rows with sigma known, and counts that are all one: every score is zero, or rounding."""
+    rng = np.random.default_rng(0)
+    exact = write(tmp_path / "exact.csv", {name: rng.normal(size=4) for name in "abcdy"})
+    outcome = hrl("estimate", exact, "--target", "y", "--model", "linear", "--sigma", 1)
+    assert outcome.code == 0, outcome.err
+    assert "Nothing to test: the fit leaves no residual." in outcome.out
+    ones = write(tmp_path / "ones.csv", {"x": rng.normal(size=9), "y": np.ones(9, int)})
+    assert "the fit leaves no residual" in hrl("estimate", ones, "--target", "y", "--model", "poisson").out
 
 
 def test_collinear_columns_are_named_and_have_no_standard_errors(hrl, logistic_data, tmp_path) -> None:

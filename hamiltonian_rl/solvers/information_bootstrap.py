@@ -51,7 +51,9 @@ def bootstrap_information_test(
     if n_draws < 1:
         raise UsageError(f"n_draws = {n_draws}; expected one at least.")
     if test.empty:
-        raise UsageError("There is nothing to test: the model's ρ is zero at every maximum of the likelihood.")
+        raise UsageError(
+            "There is nothing to test: ρ is zero at every maximum of the likelihood, or the fit leaves no residual."
+        )
     observed, as_far, failed = abs(test.rho) / test.standard_error, 0, 0
     for draw in range(n_draws):
         again = estimate.task.with_data(estimate.task.sample(estimate.params, generator))

@@ -141,6 +141,17 @@ def test_times_is_the_power_of_the_whole_matrix(structure: str, power: float, da
     torch.testing.assert_close(fisher.times(vector, power, damping), expected, rtol=1e-8, atol=1e-10)
 
 
+def test_a_task_without_groups_is_one_block_and_groups_that_leave_a_parameter_out_are_refused() -> None:
+    task = Gaussian([1.0, 2.0, 5.0])
+    dense = task.fisher(task.start)
+    task.groups = ()
+    torch.testing.assert_close(fisher_information(task, task.start, structure="block").matrix(), dense)
+    for groups, count in (((slice(0, 1),), 0), ((slice(0, 2), slice(1, 2)), 2)):
+        task.groups = groups
+        with pytest.raises(UsageError, match=rf"Parameter 1 \(sigma\) is in {count} of the groups of Gaussian"):
+            fisher_information(task, task.start, structure="block")
+
+
 def test_curvature_and_outer_information_are_those_of_logistic_regression() -> None:
     task = LogisticRegression((CLASSES > 0).astype(float), INPUTS)
     params = torch.tensor([0.1, -0.4, 0.3, 0.2], dtype=torch.float64)

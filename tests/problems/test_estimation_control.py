@@ -15,10 +15,13 @@ from hamiltonian_rl.principles.lagrangian import legendre_transform
 from hamiltonian_rl.problems.estimation import GaussianMean, LinearRegression, Poisson
 from hamiltonian_rl.problems.grid import Grid
 from hamiltonian_rl.solvers.costate import solve_costate
+from hamiltonian_rl.solvers.grid_solution import GridSolution
 from hamiltonian_rl.solvers.solve_grid import solve_grid
 
 TIME_STEPS = (1e-3, 1e-2, 0.1, 1.0, 30.0, 1e3)
 MASS = 0.7
+AROUND = np.array([[0.5, -0.3], [-0.4, 0.2]])
+BY_VALUES = 1e-5  # a maximum found by values is known to the root of their rounding
 
 
 def regression() -> tuple[LinearRegression, np.ndarray, np.ndarray]:
@@ -85,6 +88,33 @@ def test_value_iteration_agrees_with_costates_and_the_closed_form_to_1e_8_for_an
     ):
         np.testing.assert_allclose(value, -0.5 * p * away[:, 0] ** 2, rtol=1e-8)
         np.testing.assert_allclose(action, -gain * away, rtol=1e-8)
+
+
+def two_parameter_grid(dt: float, **options: float) -> tuple[GridSolution, np.ndarray]:
+    """Return value iteration's answer for two parameters that F couples, and where the maximum lies."""
+    task, best, fisher = regression()
+    gain = riccati(fisher, dt, options.get("discount", 1.0))[1]
+    reference = float(task.mean_log_likelihood(torch.tensor(best)))
+    bounds = {"radius": 2.0, "max_speed": 4.4 * float(np.abs(gain).sum(1).max())}
+    problem = task.control_problem(MASS, dt, reference=reference, start=best, **bounds, **options)
+    return solve_grid(Grid(problem, (15, 15), 5, interpolation="cubic"), tol=1e-13), best
+
+
+@pytest.mark.parametrize("dt", TIME_STEPS)
+def test_value_iteration_agrees_with_riccati_for_two_coupled_parameters(dt):
+    grid, best = two_parameter_grid(dt, discount=0.9)
+    away = AROUND
+    P, gain = riccati(regression()[2], dt, 0.9)
+    np.testing.assert_allclose(grid.value_at(best + away), -0.5 * np.einsum("bi,ij,bj->b", away, P, away), rtol=1e-8)
+    np.testing.assert_allclose(grid.action_at(best + away), -away @ gain.T, rtol=BY_VALUES, atol=BY_VALUES * gain.max())
+
+
+@pytest.mark.parametrize("dt", [1.0, 30.0, 1e3])
+def test_undiscounted_value_iteration_takes_the_least_action_step(dt):
+    """Over 60 steps, before whose end the slowest mode has gone."""
+    grid, best = two_parameter_grid(dt, horizon=60)
+    step = [least_action_step(regression()[0], best + delta, dt) for delta in AROUND]
+    np.testing.assert_allclose(dt * grid.action_at(best + AROUND), step, rtol=BY_VALUES, atol=BY_VALUES)
 
 
 def test_the_costate_is_the_momentum():

@@ -63,7 +63,7 @@ def fisher_information(
     weighted = _weighted(task, theta, kind, task.data if data is None else data, n_samples, generator)
     if structure == "kronecker":
         return _kronecker(task, theta, weighted)
-    groups = tuple(everything[group] for group in task.groups) if structure == "block" else (everything,)
+    groups = _groups(task) if structure == "block" else (everything,)
     return Fisher(_blocks(task, theta, weighted, groups, structure == "diagonal"), task.n_params)
 
 
@@ -89,6 +89,24 @@ def cramer_rao_bound(fisher: torch.Tensor, n_observations: int) -> torch.Tensor:
     """
     root = inverse_root(fisher)
     return root @ root.T / n_observations
+
+
+def _groups(task: EstimationTask) -> tuple[torch.Tensor, ...]:
+    """Return where the task's groups lie in its parameters; all together where it names none.
+
+    Raises:
+        UsageError: A parameter is in none of them, or in two.
+    """
+    everything = torch.arange(task.n_params)
+    groups = tuple(everything[group] for group in task.groups) or (everything,)
+    counts = torch.bincount(torch.cat(groups), minlength=task.n_params)
+    if (counts != 1).any():
+        bad = int((counts != 1).nonzero()[0])
+        raise UsageError(
+            f"Parameter {bad} ({task.names[bad]}) is in {counts[bad].item()} of the groups of {type(task).__name__}; "
+            "expected one. Let its `groups` cover every parameter once."
+        )
+    return groups
 
 
 def _weighted(
@@ -157,7 +175,6 @@ def _kronecker(task: EstimationTask, params: torch.Tensor, weighted: Weighted) -
     covered = torch.zeros(task.n_params, dtype=torch.bool)
     for index in indices:
         covered[index] = True
-    rest = [torch.arange(task.n_params)[group] for group in task.groups]
-    left = tuple(group[~covered[group]] for group in rest if not covered[group].all())
+    left = tuple(group[~covered[group]] for group in _groups(task) if not covered[group].all())
     others = _blocks(task, params, weighted, left, diagonal=False) if left else ()
     return Fisher(blocks + others, task.n_params)

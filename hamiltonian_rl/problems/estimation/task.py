@@ -48,7 +48,7 @@ class EstimationTask(ABC):
         names: Of the parameters, shape ``(P,)``.
         start: Parameters to start from, within the domain, float64, shape ``(P,)``.
         groups: Which parameters belong together (a layer's weights, a class's coefficients): the blocks of a
-            block-diagonal Fisher information, in order, covering all.
+            block-diagonal Fisher information, in order, covering all; none for all together.
     """
 
     data: Observations
