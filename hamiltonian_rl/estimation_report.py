@@ -129,8 +129,7 @@ class EstimationReport:
         if math.isnan(test.rho):
             return {"Information-matrix test": "Nothing to test: the fit leaves no residual, and all scores are zero."}
         if test.empty:
-            why = "the fit leaves no residual" if math.isinf(test.rho) else "the model's ρ is 0 at every maximum"
-            return {"Information-matrix test": f"Nothing to test: {why}."}
+            return {"Information-matrix test": "Nothing to test: the model's ρ is 0 at every maximum."}
         p_value, drawn = test.p_value, ""
         classes = estimation.LogisticRegression, estimation.SoftmaxRegression
         sees = SEES_OF_CLASSES if isinstance(self.estimate.task, classes) else SEES
