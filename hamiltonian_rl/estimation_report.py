@@ -136,7 +136,8 @@ class EstimationReport:
         if self.bootstrap is not None:
             p_value = self.bootstrap.p_value
             failed = f", {self.bootstrap.failed} of them without a maximum" if self.bootstrap.failed else ""
-            drawn = f"; {p_value:.3g} by parametric bootstrap ({self.bootstrap.drawn} draws{failed})"
+            shown = "none" if math.isnan(p_value) else f"{p_value:.3g}"
+            drawn = f"; {shown} by parametric bootstrap ({self.bootstrap.drawn} draws{failed})"
         return {
             "Information-matrix test": (
                 f"ρ = {test.rho:.4f} ± {test.standard_error:.4f} (standard error if the model is true); "
@@ -201,6 +202,8 @@ def estimate_task(
 
 
 def _verdict(rho: float, p_value: float) -> str:
+    if math.isnan(p_value):
+        return "Nothing can be said: most of what the fitted model draws has no maximum of the likelihood itself."
     if not p_value < LEVEL:
         return f"No sign against the model at the level of {LEVEL:.0%}."
     if rho > 0.0:

@@ -125,6 +125,23 @@ def test_a_fit_without_a_residual_leaves_nothing_to_test(hrl, tmp_path) -> None:
     assert "the fit leaves no residual" in hrl("estimate", ones, "--target", "y", "--model", "poisson").out
 
 
+def test_a_bootstrap_whose_draws_have_no_maximum_says_nothing(hrl, tmp_path) -> None:
+    """One row of six is out of order: what such a model draws is separable most of the time."""
+    path = write(tmp_path / "few.csv", {"x": np.arange(6.0), "y": np.array([0, 0, 1, 0, 1, 1])})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "logistic", "--bootstrap", 39)
+    assert "without a maximum" in outcome.out
+    assert "none by parametric bootstrap" in outcome.out
+    assert "Nothing can be said" in outcome.out
+
+
+def test_inputs_too_large_to_be_squared_are_refused(hrl, logistic_data, tmp_path) -> None:
+    columns = logistic_data[1]
+    path = write(tmp_path / "huge.csv", {"x": columns["x"] * 1e200, "y": columns["y"]})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "logistic")
+    assert outcome.code == 2
+    assert "Scale the inputs" in outcome.err
+
+
 def test_collinear_columns_are_named_and_have_no_standard_errors(hrl, logistic_data, tmp_path) -> None:
     columns = logistic_data[1]
     path = write(tmp_path / "twice.csv", {**columns, "x2": 2.0 * columns["x"]})

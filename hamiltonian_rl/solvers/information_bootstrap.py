@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ class Bootstrap:
     """What the bootstrap says.
 
     Attributes:
-        p_value: ``(1 + how many are as far out)/(1 + how many there are)``.
+        p_value: ``(1 + how many are as far out)/(1 + how many there are)``; NaN where fewer than half have a maximum, for
+            what is left of them is no sample of the model.
         drawn: Data sets drawn from the fitted model, and fitted.
         failed: How many of these have no maximum, and are left out.
     """
@@ -65,4 +67,5 @@ def bootstrap_information_test(
             as_far += abs(drawn.rho) / drawn.standard_error >= observed
         if progress is not None:
             progress(draw + 1)
-    return Bootstrap((1 + as_far) / (1 + n_draws - failed), n_draws, failed)
+    enough = 2 * failed <= n_draws
+    return Bootstrap((1 + as_far) / (1 + n_draws - failed) if enough else math.nan, n_draws, failed)

@@ -194,6 +194,11 @@ class _Search:
         self.params, self.slope = params, self.slope_of(params).detach()
         fisher = self.task.fisher(params).detach()
         if not (fisher.isfinite().all() and self.slope.isfinite().all()):
+            if self.steps == 0 and self.task.checked(params).equal(self.task.start):
+                raise UsageError(
+                    "The score or the Fisher information is not finite where the search starts: the numbers are too "
+                    "large for their squares. Scale the inputs and targets to about 1."
+                )
             self.on_boundary, self.residual, self.rank = True, math.inf, 0
             return
         self.fisher, self.root = fisher, inverse_root(fisher)

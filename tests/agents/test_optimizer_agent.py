@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.linalg import solve_discrete_are
 
-from hamiltonian_rl.agents import Agent, OptimizerAgent
+from hamiltonian_rl.agents import Agent, DeepValueIteration, OptimizerAgent
 from hamiltonian_rl.envs.control_env import ControlEnv
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
@@ -64,6 +64,20 @@ def test_a_rules_path_is_that_of_torchs_optimizer_on_the_loss(rule, kind):
             optimizer.zero_grad()
             torch.nn.functional.binary_cross_entropy_with_logits(x @ theta, y).backward()
             optimizer.step()
+
+
+def test_other_agents_are_trained_in_the_environment():
+    """A network for V, which knows nothing of gradients of ℓ, finds Riccati's value."""
+    env = gym.make("hrl/Estimation-v0", model="linear")
+    p, gamma = env.unwrapped.problem, 0.9
+    agent = DeepValueIteration(env, seed=0, gamma=gamma, states=100, hidden=(4,)).learn(100 * 100)
+    inputs, root = p.task.data.inputs.numpy(), gamma**0.5
+    cost, effort = p.dt * inputs.T @ inputs / len(inputs), p.dt * p.mass * np.eye(2)
+    P = solve_discrete_are(root * np.eye(2), root * p.dt * np.eye(2), cost, effort)
+    states = p.initial_states(20, np.random.default_rng(1))
+    away = states - p.start
+    exact = -0.5 * np.einsum("bi,ij,bj->b", away, P, away)
+    np.testing.assert_allclose(agent.value(states), exact, atol=1e-2 * np.abs(exact).max())
 
 
 def test_averages_begin_anew_with_each_episode():
