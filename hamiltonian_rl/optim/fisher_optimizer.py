@@ -6,6 +6,7 @@ The step is ``U gain(φ) Uᵀ m̂`` with ``F = U diag(φ) Uᵀ``; `hamiltonian_r
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -93,7 +94,18 @@ class FisherOptimizer(torch.optim.Optimizer):
         return state if self.fisher is None else state | {"fisher": self.fisher.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the state was saved, exactly."""
+        """Go on where the state was saved, exactly.
+
+        Raises:
+            UsageError: It is of another structure, or one of both has a `ModelFisher` and the other has none.
+        """
+        saved = [group.get("structure") for group in state_dict["param_groups"]]
+        here = [group["structure"] for group in self.param_groups]
+        if len(saved) == len(here) and saved != here:
+            raise UsageError(f"The state is of structures {saved}, the optimizer of {here}. Make it with those.")
+        if ("fisher" in state_dict) != (self.fisher is not None):
+            there = "with" if "fisher" in state_dict else "without"
+            raise UsageError(f"The state was saved {there} a ModelFisher. Make the optimizer {there} one.")
         super().load_state_dict(state_dict)
         if self.fisher is not None and "fisher" in state_dict:
             self.fisher.load_state_dict(state_dict["fisher"])
@@ -274,8 +286,8 @@ def _check(group: dict[str, Any]) -> None:
             f'There is no structure "{group["structure"]}". {did_you_mean(group["structure"], STRUCTURES)}'
         )
     for name in ("lr", "eps", "weight_decay"):
-        if not float(group[name]) >= 0.0:
-            raise UsageError(f"{name} is {group[name]}; expected a number that is not negative.")
+        if not 0.0 <= float(group[name]) < math.inf:
+            raise UsageError(f"{name} is {group[name]}; expected a finite number that is not negative.")
     if not all(0.0 <= beta < 1.0 for beta in group["betas"]):
         raise UsageError(f"betas is {group['betas']}; expected two numbers in [0, 1).")
     if group["refresh"] < 1:

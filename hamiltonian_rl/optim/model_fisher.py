@@ -93,8 +93,9 @@ class ModelFisher:
                 "A ModelFisher looks at its own process' data, so that the processes' parameters would part. "
                 "Use fisher=None with torch.distributed."
             )
-        if every < 1:
-            raise UsageError(f"every is {every}; expected at least 1.")
+        for name, number in (("every", every), ("batch", 1 if batch is None else batch)):
+            if not isinstance(number, int) or number < 1:
+                raise UsageError(f"{name} is {number}; expected a whole number of at least 1.")
         directions(likelihood if isinstance(likelihood, str) else next(iter(SCORES)), torch.zeros(1, 1), 1, _seeded(0))
         self.model, self.likelihood = model, likelihood
         self.samples, self.every, self.batch = samples, every, batch

@@ -325,6 +325,8 @@ def test_a_watcher_ends_with_its_optimizer():
         ({"samples": 0}, "samples is 0"),
         ({"samples": "exat"}, "samples is 'exat'"),
         ({"every": 0}, "every is 0"),
+        ({"every": 1.5}, "every is 1.5"),
+        ({"batch": 0}, "batch is 0"),
     ],
 )
 def test_a_wrong_option_of_the_watcher_is_named(options, sentence):
@@ -415,3 +417,22 @@ def test_parameters_without_elements_are_nothing_to_look_at():
     (model(torch.ones(4, 3)).sum() + model.empty.sum()).backward()
     optimizer.step()
     assert len(optimizer.state[model.empty]["eigenvalues"]) == 8
+
+
+def test_a_state_of_another_structure_is_refused():
+    model = network(3, 2)
+    optimizer = FisherRoot(model.parameters(), structure="dense")
+    state = FisherRoot(model.parameters(), structure="block").state_dict()
+    with pytest.raises(UsageError, match="structures"):
+        optimizer.load_state_dict(state)
+    with pytest.raises(UsageError, match="structures"):
+        optimizer.load_state_dict(torch.optim.Adam(model.parameters()).state_dict())
+    watched = FisherRoot(model.parameters(), structure="block", fisher=ModelFisher(model))
+    with pytest.raises(UsageError, match="without a ModelFisher"):
+        watched.load_state_dict(state)
+
+
+@pytest.mark.parametrize("length", [math.inf, math.nan, -1.0])
+def test_a_step_without_a_length_is_refused(length):
+    with pytest.raises(UsageError, match="lr is"):
+        LeastAction(network(3, 2).parameters(), length)
