@@ -18,7 +18,7 @@ class Estimation(EstimationControl):
 
     The second input varies ``√condition`` times less than the first, so that ``F`` has about that condition number:
     where plain gradients zigzag. Rewards are zero at the maximum-likelihood estimate at rest, and negative elsewhere.
-    Episodes begin within ``spread`` of the estimate.
+    Episodes begin within ``spread`` of where both coefficients are half of it above the estimate, `estimate`.
 
     Args:
         model: ``"linear"``, whose log-likelihood is quadratic, or ``"logistic"``, whose is not.
@@ -59,12 +59,13 @@ class Estimation(EstimationControl):
             mass=mass,
             dt=dt,
             horizon=horizon,
-            start=best.params,
+            start=best.params + 0.5 * spread,
             spread=spread,
             reference=float(task.mean_log_likelihood(best.params)),
             max_speed=20.0,
             radius=2.0 * spread + 1.0,
         )
+        self.estimate = best.params.numpy()
 
 
 def _task(model: str, rows: int, condition: float, seed: int) -> EstimationTask:

@@ -199,6 +199,7 @@ def test_an_input_that_rounding_takes_for_a_constant_does_not_make_the_test_spea
     ("text", "arguments", "says"),
     [
         ("x,y\n1,0\n2,1\n", ["--target", "z", "--model", "logistic"], 'no column "z"'),
+        ("x;y\n1;0\n2;1\n", ["--target", "y", "--model", "logistic"], "separated by semicolons; expected commas"),
         ("x,yes\n1,0\n2,1\n", ["--target", "yse", "--model", "logistic"], 'Did you mean "yes"'),
         ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "logistics"], 'Did you mean "logistic"'),
         ("x,y\n1,0\n2,3\n", ["--target", "y", "--model", "logistic"], '"y" is 3 at line 3 of'),

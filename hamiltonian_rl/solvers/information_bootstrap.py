@@ -18,7 +18,7 @@ class Bootstrap:
     """What the bootstrap says.
 
     Attributes:
-        p_value: ``(1 + how many are as far out)/(1 + how many there are)``; NaN where fewer than half have a maximum, for
+        p_value: ``(1 + how many are as far out)/(1 + how many there are)``; NaN where fewer than half have a maximum:
             what is left of them is no sample of the model.
         drawn: Data sets drawn from the fitted model, and fitted.
         failed: How many of these have no maximum, and are left out.

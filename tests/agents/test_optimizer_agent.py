@@ -29,7 +29,7 @@ def test_the_least_action_earns_what_riccatis_equation_says_is_most():
     P = solve_discrete_are(
         np.eye(2), p.dt * np.eye(2), p.dt * inputs.T @ inputs / len(inputs), p.dt * p.mass * np.eye(2)
     )
-    away = states - p.start
+    away = states - p.estimate
     np.testing.assert_allclose(earned, -0.5 * np.einsum("bi,ij,bj->b", away, P, away), rtol=1e-7)
 
 
@@ -75,7 +75,7 @@ def test_other_agents_are_trained_in_the_environment():
     cost, effort = p.dt * inputs.T @ inputs / len(inputs), p.dt * p.mass * np.eye(2)
     P = solve_discrete_are(root * np.eye(2), root * p.dt * np.eye(2), cost, effort)
     states = p.initial_states(20, np.random.default_rng(1))
-    away = states - p.start
+    away = states - p.estimate
     exact = -0.5 * np.einsum("bi,ij,bj->b", away, P, away)
     np.testing.assert_allclose(agent.value(states), exact, atol=1e-2 * np.abs(exact).max())
 

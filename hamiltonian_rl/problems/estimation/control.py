@@ -65,17 +65,18 @@ class EstimationControl(ControlProblem):
         radius: float = math.inf,
     ) -> None:
         for name, number in (("mass", mass), ("dt", dt), ("max_speed", max_speed), ("radius", radius)):
-            if not number > 0.0 or (name in ("mass", "dt") and math.isinf(number)):
+            if not (_is_number(number) and number > 0.0) or (name in ("mass", "dt") and math.isinf(number)):
                 raise UsageError(f"{name} = {number!r}; expected a positive number.")
-        for name, number in (("spread", spread), ("reference", reference)):
-            if not math.isfinite(number) or (name == "spread" and number < 0.0):
-                raise UsageError(f"{name} = {number!r}; expected a finite number{', 0 or more' * (name == 'spread')}.")
-        if horizon is not None and (isinstance(horizon, bool) or horizon != int(horizon) or horizon < 1):
+        if not (_is_number(spread) and 0.0 <= spread < math.inf):
+            raise UsageError(f"spread = {spread!r}; expected a finite number, 0 or more.")
+        if not (_is_number(reference) and math.isfinite(reference)):
+            raise UsageError(f"reference = {reference!r}; expected a finite number.")
+        if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
             raise UsageError(f"horizon = {horizon!r}; expected a whole number of at least 1, or None.")
-        if not 0.0 <= discount <= 1.0:
+        if not (_is_number(discount) and 0.0 <= discount <= 1.0):
             raise UsageError(f"discount = {discount!r}; expected a number from 0 to 1.")
         self.task, self.mass, self.dt, self.reference = task, float(mass), float(dt), float(reference)
-        self.horizon, self.discount = None if horizon is None else int(horizon), float(discount)
+        self.horizon, self.discount = horizon, float(discount)
         center = task.checked(task.start if start is None else start).numpy()
         self.start, self.spread = tuple(center.tolist()), (float(spread),) * len(center)
         self.state_space = gym.spaces.Box(center - radius, center + radius, dtype=np.float64)
@@ -93,3 +94,7 @@ class EstimationControl(ControlProblem):
         """``dt (ℓ(θ) - ℓ_0 - ½ m |u|²)``."""
         gain = self.task.mean_log_likelihood(state) - self.reference
         return self.dt * (gain - 0.5 * self.mass * (action**2).sum(-1))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -41,7 +41,7 @@ def read_columns(path: Path, target: str, inputs: tuple[str, ...] | list[str] | 
     names, lines, rows = _read(path)
     for name in (target, *(inputs or ())):
         if name not in names:
-            raise UsageError(f'{path} has no column "{name}". {did_you_mean(name, names)}')
+            raise UsageError(f'{path} has no column "{name}". {did_you_mean(name, names)}{_other_separator(names)}')
     if inputs is not None and target in inputs:
         raise UsageError(f'"{target}" is the target; it cannot be an input too.')
     wanted = [name for name in names if name == target or inputs is None or name in inputs]
@@ -87,6 +87,14 @@ def _read(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
                 f"Line {line} of {path} has {len(row)} values; expected {len(names)}, as in its first line."
             )
     return names, [line for line, _ in found], [row for _, row in found]
+
+
+def _other_separator(names: list[str]) -> str:
+    """Return a hint where one name holds all: the file's columns are apart by something else than commas."""
+    for sign, said in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and sign in names[0]:
+            return f" Its columns are separated by {said}; expected commas."
+    return ""
 
 
 def _number(text: str) -> float | None:
