@@ -15,6 +15,7 @@ Reference:
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,9 @@ class DeepValueIterationSettings:
     stride: int = setting(5, "steps of a plan that predict goes before the next", least=1)
     visited: float = setting(
         0.0, "share of the states that each sweep draws anew from where the plans before ended", least=0, most=1
+    )
+    trials: int = setting(
+        0, "lookahead: starts from which each sweep's V is tried on the model; the best V acts (0: the last)", least=0
     )
     fit_steps: int = setting(3, "Gauss-Newton steps in one sweep", least=1, most=1_000)
     huber_threshold: float = setting(
@@ -148,6 +152,7 @@ class DeepValueIteration(Agent):
                 self.settings.ridge,
             )
             self.sweeps = 0
+            self._best: tuple[LearntValue, float] | None = None
         if self._saved is not None:
             saved, self._saved = self._saved, None
             self._set_learnt(saved)
@@ -198,13 +203,32 @@ class DeepValueIteration(Agent):
             # Slopes say nothing of the constant in V: here the mean of Eq. 18 does.
             self.network.shift(self._params, float((targets.value - self._value(self._states)).mean()))
         self.model.improve(self._value)
+        self._try()
         self._states = self.model.moved(self._states, self.settings.visited, self._rng)
         self.logger.record("train/loss", loss)
         self.logger.record("train/value_mean", float(targets.value.mean()))
 
+    def _try(self) -> None:
+        """Have the best V so far act, by what it earns on the model: sweeps do not settle where V has cliffs."""
+        if not self.settings.trials or self.settings.lookahead == 1:
+            return
+        from hamiltonian_rl.agents.lookahead import PlannedModel
+
+        assert isinstance(self.model, PlannedModel)
+        starts = self.model.problem.initial_states(self.settings.trials, np.random.default_rng([self.seed, 1]))
+        value = LearntValue(copy.copy(self.network), self._params.clone())
+        earned = self.model.tried(value, starts)
+        if self._best is None or earned > self._best[1]:
+            self._best = value, earned
+        self.logger.record("train/trials", earned)
+
     @property
     def _value(self) -> LearntValue:
         return LearntValue(self.network, self._params)
+
+    @property
+    def _acting(self) -> LearntValue:
+        return self._value if self._best is None else self._best[0]
 
     # What was learnt
 
@@ -212,7 +236,7 @@ class DeepValueIteration(Agent):
         """Return V of states ``(..., n)``, or of a table's observations ``(...)``; shape ``(...)``."""
         asked = self.model.states(states)
         with torch.no_grad():
-            found: np.ndarray = self._value(asked).numpy()
+            found: np.ndarray = self._acting(asked).numpy()
         return found
 
     def costate(self, states: np.ndarray) -> np.ndarray:
@@ -223,11 +247,12 @@ class DeepValueIteration(Agent):
         """
         if isinstance(self.model, TableModel):
             raise UsageError("A table's V has no slopes. On its simplex the costate is V itself: use value().")
-        return self.network.slope(self._params, self.model.states(states))[1].detach().numpy()
+        value = self._acting
+        return value.network.slope(value.parameters, self.model.states(states))[1].detach().numpy()
 
     def _greedy(self, observations: np.ndarray) -> np.ndarray:
         self._meet(self.env)  # it may have been set since
-        return self.model.actions(self._value, observations, told=self._told)
+        return self.model.actions(self._acting, observations, told=self._told)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -260,6 +285,9 @@ class DeepValueIteration(Agent):
             "states": self._states.numpy(),
             "numbers": [self.network.scale, self._fit.damping],
             "sweeps": self.sweeps,
+            "best": None
+            if self._best is None
+            else [self._best[0].parameters.numpy(), self._best[0].network.scale, self._best[1]],
             "policy": self._model.policy if isinstance(self._model, TableModel) else None,
             "problem": None if self._source is None else asdict(self._source),
         }
@@ -282,6 +310,10 @@ class DeepValueIteration(Agent):
         self._states = checked("states", (len(tree["states"]), len(self.network.half_width)))
         self.network.scale, self._fit.damping = map(float, tree["numbers"])
         self.sweeps = int(tree["sweeps"])
+        if tree["best"] is not None:
+            network, (parameters, network.scale, earned) = copy.copy(self.network), tree["best"]
+            best = checked_array(parameters, "best", (network.size,), np.dtype(float))
+            self._best = LearntValue(network, torch.as_tensor(best)), float(earned)
         if isinstance(self._model, TableModel):
             policy = self._model.policy
             self._model.policy = checked_array(tree["policy"], "policy", policy.shape, policy.dtype)

@@ -34,6 +34,7 @@ from hamiltonian_rl.solvers.costate.following import along
 HOLDS, MOST_WAYS = (1, 4, 10, 2, 7), 16  # how many holds a first action is kept; and paths compared for one start
 STATES_AT_ONCE = 1_000
 ITERATIONS, TOL = 15, 1e-6
+STEPS_TRIED = 200  # of a problem without a horizon
 ENDLESS = 10**9  # steps: V has no limit
 SECONDS_OF_SILENCE = 2.0
 
@@ -120,11 +121,11 @@ class PlannedModel(ControlModel):
             raise UsageError(
                 f"lookahead = {steps}, but episodes of {name} can end, which costates do not see. Take lookahead=1."
             )
-        self._actions, self._steps = action_space, steps
+        self._actions, self._steps, self._stride = action_space, steps, min(stride, steps)
         self._ahead: ProblemAhead | None = None
         self._phase: Phase | None = None
         self._value: LearntValue | None = None
-        self._paths = LedPaths(self.problem, self._planned, steps=ENDLESS, stride=min(stride, steps), ahead=steps)
+        self._paths = LedPaths(self.problem, self._planned, steps=ENDLESS, stride=self._stride, ahead=steps)
         self._reached = torch.zeros(0, len(self.low), dtype=torch.float64)
 
     def targets(self, value: LearntValue, states: torch.Tensor, steps: int = 1) -> Targets:
@@ -158,6 +159,17 @@ class PlannedModel(ControlModel):
         self._value = value
         states = self.problem.state_of(torch.as_tensor(np.asarray(observations, float))).numpy()
         return np.asarray(self._paths.actions(states, told=told), self._actions.dtype)
+
+    def tried(self, value: LearntValue, states: np.ndarray) -> float:
+        """Return what plans with a V earn on the model, in the mean to the problem's horizon, from ``(B, n)``."""
+        self._value = value
+        paths = LedPaths(self.problem, self._planned, steps=ENDLESS, stride=self._stride, ahead=self._steps)
+        now, earned = torch.as_tensor(states), torch.zeros(len(states), dtype=torch.float64)
+        for _ in range(self.problem.horizon or STEPS_TRIED):
+            action = torch.as_tensor(paths.actions(now.numpy(), told=True))
+            earned += self.problem.reward(now, action, 0)
+            now = self.problem.dynamics(now, action, 0)
+        return float(earned.mean())
 
     def forget(self, which: np.ndarray) -> None:
         """Begin episodes in some environments, ``(n,)`` of bool."""
