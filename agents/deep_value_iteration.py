@@ -98,6 +98,8 @@ class DeepValueIteration(Agent):
             )
         if s.lookahead == 1 and s.visited:
             raise UsageError(f"visited = {s.visited} without plans whose ends are visited; expected lookahead above 1.")
+        if s.lookahead == 1 and s.trials:
+            raise UsageError(f"trials = {s.trials} without plans that could be tried; expected lookahead above 1.")
         self._told = False  # whether `predict` was told who begins an episode
         self._env_met: Any = None
         self._source: ProblemSource | None = None

@@ -123,6 +123,43 @@ def test_visited_states_are_ends_of_plans_within_the_box():
     assert bool((moved.abs() <= torch.tensor([np.pi + 1e-9, 8.0])).all())
 
 
+def swinging(**settings) -> DeepValueIteration:
+    given = {"states": 60, "hidden": (6,), "lookahead": 10, "stride": 4, "seed": 3, **settings}
+    return DeepValueIteration(gym.make("Pendulum-v1"), **given)
+
+
+def test_what_a_trial_on_the_model_earns_is_what_gymnasium_pays():
+    learnt = swinging().learn(120)
+    model = learnt.model
+    assert isinstance(model, PlannedModel)
+    env = gym.make("Pendulum-v1")
+    observation, _ = env.reset(seed=5)
+    start, paid, over = env.unwrapped.state.copy(), 0.0, False
+    begins = True
+    while not over:
+        action = learnt.predict(observation[None], None, np.array([begins]), deterministic=True)[0][0]
+        observation, reward, _, over, _ = env.step(action)
+        paid, begins = paid + reward, False
+    assert model.tried(LearntValue(learnt.network, learnt._params), start[None]) == pytest.approx(paid, rel=0.02)
+
+
+def test_the_value_that_acts_is_the_best_of_those_tried_and_is_kept_by_a_save(tmp_path):
+    learnt = swinging(trials=4)
+    earned = []
+    for _ in range(4):
+        learnt.learn(60, reset_num_timesteps=False)
+        model = learnt.model
+        assert isinstance(model, PlannedModel)
+        starts = model.problem.initial_states(4, np.random.default_rng([3, 1]))
+        earned.append(model.tried(LearntValue(learnt.network, learnt._params), starts))
+        acting = model.tried(learnt._acting, starts)
+        assert acting == pytest.approx(max(earned), rel=1e-6)
+    assert max(earned) > min(earned)
+    learnt.save(tmp_path / "agent")
+    loaded, states = Agent.load(tmp_path / "agent"), np.array([[1.0, 0.0], [3.0, 1.0]])
+    np.testing.assert_array_equal(loaded.value(states), learnt.value(states))
+
+
 def agent(**settings) -> DeepValueIteration:
     given = {"states": 40, "hidden": (6,), "lookahead": 6, "visited": 0.5, "seed": 3, **settings}
     return DeepValueIteration(gym.make("hrl/LinearQuadratic-v0"), **given)
@@ -157,3 +194,4 @@ def test_what_cannot_be_planned_is_refused_in_a_sentence():
     refused(gym.make("MountainCarContinuous-v0"), "can end", lookahead=2)
     refused(gym.make("Pendulum-v1"), "n_step = 2", lookahead=2, n_step=2)
     refused(gym.make("Pendulum-v1"), "lookahead above 1", visited=0.5)
+    refused(gym.make("Pendulum-v1"), "lookahead above 1", trials=5)
