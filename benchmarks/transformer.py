@@ -27,44 +27,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import Tensor, nn
 
+from hamiltonian_rl.language.transformer import Transformer
 from hamiltonian_rl.optim import LeastAction, ModelFisher
 
 WIDTH, HEADS, LAYERS, CONTEXT, BATCH = 64, 4, 2, 64, 16
 TUNING_SEED, VALUES = 1000, 5
 EVERY, REFRESH = 10, 5  # steps between two looks at the Fisher information, looks between two eigenbases
-
-
-def rotated(x: Tensor) -> Tensor:
-    """Return queries or keys ``(B, H, T, D)`` turned by their positions (Su et al., 2021)."""
-    half = x.shape[-1] // 2
-    speeds = 10_000.0 ** (-torch.arange(half) / half)
-    angle = torch.arange(x.shape[-2])[:, None] * speeds
-    left, right = x[..., :half], x[..., half:]
-    return torch.cat([left * angle.cos() - right * angle.sin(), left * angle.sin() + right * angle.cos()], -1)
-
-
-class Block(nn.Module):
-    """Attention and a hidden layer, each behind a normalisation, each added."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before_mixing, self.before_hidden = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.query_key_value, self.mixed = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.hidden, self.back = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the next layer's inputs, ``(B, T, WIDTH)``."""
-        parts = self.query_key_value(self.before_mixing(x)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = parts
-        seen = nn.functional.scaled_dot_product_attention(rotated(query), rotated(key), value, is_causal=True)
-        x = x + self.mixed(seen.transpose(1, 2).flatten(2))
-        return x + self.back(nn.functional.gelu(self.hidden(self.before_hidden(x))))
-
-
-def transformer(symbols: int) -> nn.Module:
-    """Return the model, from symbols ``(B, T)`` to logits ``(B, T, symbols)``."""
-    blocks = [Block() for _ in range(LAYERS)]
-    return nn.Sequential(nn.Embedding(symbols, WIDTH), *blocks, nn.LayerNorm(WIDTH), nn.Linear(WIDTH, symbols))
 
 
 def watched(model: nn.Module, length: float) -> torch.optim.Optimizer:
@@ -93,7 +61,8 @@ def run(text: Tensor, method: str, length: float, seed: int, seconds: float) -> 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     symbols = int(text.max()) + 1
-    model, draw = transformer(symbols), torch.Generator().manual_seed(seed)
+    model = Transformer(symbols, width=WIDTH, heads=HEADS, layers=LAYERS)
+    draw = torch.Generator().manual_seed(seed)
     optimizer = METHODS[method][0](model, length)
     learnt, held = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
     begin, steps, gone = time.process_time(), 0, 0.0

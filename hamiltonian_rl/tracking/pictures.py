@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator
 
+from hamiltonian_rl.principles.information import InformationCurve
+
 LEAST_SPAN, NOTHING = 1e-2, 1e-6  # of an axis: relative to what it shows, and absolute; below it is rounding
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
 DASHES = ("-", "--", "-.", ":")  # and without any
@@ -367,4 +369,43 @@ def design_picture(
         right.axhline(bound, color="black", linestyle="--", label="no choice is below")
         right.legend(loc="best")
     right.set(ylabel=f"criterion {criterion} (less is better)", ylim=(0.0, None))
+    return figure
+
+
+def information_picture(
+    paired: InformationCurve, naive: InformationCurve, exact: np.ndarray | None, title: str
+) -> Figure:
+    """Draw Figure 1: the velocity ``E[v]`` against the context, and beside it its change a symbol, with error bars.
+
+    Args:
+        paired: From the same targets with each context.
+        naive: From other targets for each context.
+        exact: The exact velocity at each context, or None.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(10.0, 4.6), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    places = paired.contexts + 1.0
+    between = np.sqrt(places[1:] * places[:-1])
+    bars: Any = {"capsize": 3, "elinewidth": 1.0}
+    for curve, shift, style in (
+        (naive, 1.04, {"color": COLORS[1], "fmt": "s:", "ms": 4, "label": "naive: other targets for each context"}),
+        (paired, 1.0, {"color": COLORS[0], "fmt": "o-", "ms": 5, "label": "paired: the same targets, context cut"}),
+    ):
+        left.errorbar(places * shift, curve.velocity, curve.velocity_error, **bars, **style)
+        right.errorbar(between * shift, curve.slope, curve.slope_error, **bars, **style)
+    if exact is not None:
+        style = {"color": "black", "lw": 1.0, "ls": "--", "zorder": 3, "label": "exact"}
+        left.plot(places, exact, **style)
+        right.plot(between, np.diff(exact) / np.diff(places), **style)
+    left.set_ylabel("velocity E[v] (nats a symbol)")
+    right.set_ylabel("acceleration, E[v]'s change a symbol (nats)")
+    right.axhline(0.0, color="0.6", lw=0.8)
+    right.set_yscale("symlog", linthresh=max(2.0 * float(paired.slope_error.min()), NOTHING))
+    for axes in (left, right):
+        axes.set(xscale="log", xlabel="context c (symbols; drawn at c + 1)")
+        axes.set_xticks(places, [f"{context:,}" for context in paired.contexts])
+        axes.minorticks_off()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
