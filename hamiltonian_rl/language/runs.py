@@ -24,7 +24,7 @@ AGENT = "transformer"  # the folder's name where a run of an agent has the agent
 RULES: dict[str, Callable[[Any], bool]] = {
     "step": lambda value: type(value) is int and value >= 0,
     "seconds": lambda value: type(value) is float and math.isfinite(value) and value >= 0.0,
-    "evaluations": lambda value: isinstance(value, list),
+    "evaluations": lambda value: isinstance(value, list) and all(map(_is_evaluation, value)),
     "config": lambda value: isinstance(value, dict),
     "weights": lambda value: isinstance(value, dict),
     "moments": lambda value: isinstance(value, dict),
@@ -139,7 +139,25 @@ def _opened(path: Path) -> tuple[RunFolder, Tree, LanguageConfig, Symbols]:
         raise UsageError(f"The config.toml of {path} is not what its checkpoint was trained with. Undo the edit.")
     symbols = Symbols.from_array(found["merges"], str(file))
     _check_weights(found["weights"], config, symbols, file)
+    _check_moments(found["moments"], found["weights"], found["step"], file)
     return folder, found, config, symbols
+
+
+def _is_evaluation(value: Any) -> bool:
+    return isinstance(value, dict) and {"step", "seconds", "loss"} <= value.keys()
+
+
+def _check_moments(moments: dict[str, Any], weights: dict[str, Any], step: int, file: Path) -> None:
+    """Refuse an optimizer's moments that are not those of the weights, in their order."""
+    expected = [value.shape for value in weights.values()] if step else []
+    got = [
+        tuple(np.shape(moments.get(str(index), {}).get(name)) for name in ("exp_avg", "exp_avg_sq", "step"))
+        for index in range(len(moments))
+    ]
+    if got != [(shape, shape, ()) for shape in expected]:
+        raise CheckpointError(
+            f"{file} was altered: its optimizer's moments are not those of its weights. Use another checkpoint."
+        )
 
 
 def _check_weights(weights: dict[str, Any], config: LanguageConfig, symbols: Symbols, file: Path) -> None:

@@ -72,7 +72,7 @@ def spread_windows(symbols: np.ndarray, n: int, length: int, generator: np.rando
     Example:
         >>> spread_windows(np.arange(6), 2, 3, np.random.default_rng(0))
         array([[1, 2, 3],
-               [2, 3, 4]])
+               [3, 4, 5]])
     """
     places = len(symbols) - length + 1
     edges = np.linspace(0, places, min(n, places) + 1).round().astype(np.int64)
