@@ -70,7 +70,8 @@ def measure_text(options: TextOptions) -> None:
                 found, title, folder = _of_text(options, show)
     except KeyboardInterrupt:
         raise Interrupted(
-            "interrupted before anything was measured. A run that was trained is kept: --model."
+            "interrupted before anything was measured. A run keeps what it had saved: go on with --resume RUN, or "
+            "measure it with --model RUN."
         ) from None
     except MemoryError:
         raise UsageError("There is not enough memory for that. Take a shorter --context or fewer --targets.") from None

@@ -52,6 +52,11 @@ def test_the_page_on_designs_runs_as_printed_and_says_what_comes_out():
     run_page("design.md")
 
 
+def test_the_page_on_information_runs_as_printed():
+    assert claims("information.md") >= 6
+    run_page("information.md")
+
+
 def test_the_page_on_optimality_runs_as_printed_in_an_environment_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # it saves a model
     assert claims("optimality.md") >= 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def open_hugging_face_model(path: Path, *, trust: bool = False) -> LanguageModel
         trust: Whether pickled weights and the model's own code may be loaded, which may do anything.
 
     Raises:
-        UsageError: transformers is not installed, or the folder holds no such model, or not its tokenizer.
+        UsageError: transformers is not installed, or the folder holds no such model, or not its tokenizer, or the model
+            is not causal.
         UntrustedFileError: Its weights are pickled, and nobody said that they are trusted.
     """
     try:
@@ -78,8 +80,22 @@ def _as_model(path: Path, tokenizer: Any, model: Any) -> LanguageModel:
         found: torch.Tensor = model(input_ids=rows, use_cache=False).logits
         return found
 
+    if not _is_causal(logits, n_symbols):
+        raise UsageError(
+            f"{path} is not causal: what it says of a symbol depends on later ones. Give a model that was made to "
+            "continue texts."
+        )
     longest = 1024 if positions is None else int(positions) - (start is not None)
     return LanguageModel(path.name, logits, n_symbols, longest, start, encode)
+
+
+@torch.inference_mode()
+def _is_causal(logits: Callable[[torch.Tensor], torch.Tensor], n_symbols: int) -> bool:
+    """Return whether a change of the last symbol leaves what is said before it as it is."""
+    rows = torch.arange(8)[None] % n_symbols
+    before = logits(rows)[:, :-1]
+    rows[0, -1] = (rows[0, -1] + 1) % n_symbols
+    return torch.allclose(logits(rows)[:, :-1], before, rtol=1e-3, atol=1e-4)  # else rounding
 
 
 def _ids(path: Path, tokenizer: Any, text: str, **options: Any) -> np.ndarray:

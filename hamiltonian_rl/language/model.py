@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hamiltonian_rl.errors import UsageError
 
-NUMBERS_AT_ONCE = 2**24  # logits that are held together
+NUMBERS_AT_ONCE = 2**20  # logits that are held together: few enough for a processor's cache
 
 
 @dataclass(frozen=True)

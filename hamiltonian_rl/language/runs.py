@@ -101,15 +101,8 @@ def open_language_model(path: Path) -> LanguageModel:
     _, tree, config, symbols = _opened(path)
     model = new_transformer(config, symbols.n_symbols)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in tree["weights"].items()})
-    return model_of(model, config, symbols, str(path))
-
-
-def model_of(
-    model: Callable[[torch.Tensor], torch.Tensor], config: LanguageConfig, symbols: Symbols, name: str
-) -> LanguageModel:
-    """Return a transformer of ours as a `LanguageModel`."""
     n = symbols.n_symbols
-    return LanguageModel(name, model, n, config.context, n, symbols.encode, config.text_sha256)
+    return LanguageModel(f"the {AGENT} {path.name}", model, n, config.context, n, symbols.encode, config.text_sha256)
 
 
 def _encoded(config: LanguageConfig, symbols: Symbols, learnt: bytes, held: bytes) -> tuple[np.ndarray, np.ndarray]:

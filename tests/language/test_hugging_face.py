@@ -119,6 +119,16 @@ def test_a_tokenizer_with_symbols_that_the_model_does_not_know_is_refused(tmp_pa
         model.encode(TEXT.encode())
 
 
+def test_a_model_that_looks_ahead_is_refused(tmp_path):
+    """transformers loads it without an error; its losses would be those of copying."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=300, max_position_embeddings=32, **sizes)
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
+    tokenizer_of().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="is not causal"):
+        open_hugging_face_model(tmp_path)
+
+
 def test_a_text_that_is_not_utf_8_is_refused(tmp_path):
     written(tmp_path)
     with pytest.raises(UsageError, match="not UTF-8"):
