@@ -62,18 +62,16 @@ def sentences(found: Measurement) -> list[str]:
     return said
 
 
-def keep(found: Measurement, folder: Path, name: str, title: str) -> list[Path]:
-    """Write the numbers and the picture; return their files.
+def keep(found: Measurement, table: Path, picture: Path, title: str) -> None:
+    """Write the numbers and the picture.
 
     Raises:
         RunStorageError: They cannot be written.
     """
-    table, picture = folder / f"{name}.csv", folder / f"{name}.png"
     write_text(table, csv_text(found))
     drawn = information_picture(found.paired, found.naive, found.exact, title)
     with atomic_write(picture) as file:
         drawn.savefig(file, format="png", dpi=120)
-    return [table, picture]
 
 
 def csv_text(found: Measurement) -> str:

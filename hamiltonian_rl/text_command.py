@@ -65,9 +65,9 @@ def measure_text(options: TextOptions) -> None:
     try:
         with work_shown() as show:
             if options.source is not None:
-                found, title, folder = _of_source(options, show)
+                found, title, table = _of_source(options, show)
             else:
-                found, title, folder = _of_text(options, show)
+                found, title, table = _of_text(options, show)
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted before anything was measured. A run keeps what it had saved: go on with --resume RUN, or "
@@ -75,7 +75,7 @@ def measure_text(options: TextOptions) -> None:
         ) from None
     except MemoryError:
         raise UsageError("There is not enough memory for that. Take a shorter --context or fewer --targets.") from None
-    _report(found, title, folder, options)
+    _report(found, title, table)
 
 
 def _check(options: TextOptions) -> None:
@@ -101,7 +101,7 @@ def _check(options: TextOptions) -> None:
 
 
 def _of_source(options: TextOptions, show: Show) -> tuple[Measurement, str, Path]:
-    """Measure an exact source; return what was found, a title, and where to keep it."""
+    """Measure an exact source; return what was found, a title, and where to write the numbers."""
     from hamiltonian_rl.language.measurement import measure_source
     from hamiltonian_rl.principles.sources import SOURCES
 
@@ -111,7 +111,7 @@ def _of_source(options: TextOptions, show: Show) -> tuple[Measurement, str, Path
     source = SOURCES[name]()
     context = options.context or source.longest_context
     found = measure_source(source, context, options.targets or TARGETS, options.seed or 0, show)
-    return found, f"{name}, by its own model", _folder(options, name)
+    return found, f"{name}, by its own model", _folder(options, name) / "information.csv"
 
 
 def _of_text(options: TextOptions, show: Show) -> tuple[Measurement, str, Path]:
@@ -137,7 +137,8 @@ def _of_text(options: TextOptions, show: Show) -> tuple[Measurement, str, Path]:
     context = options.context or min(CONTEXT, model.longest_context)
     found = measure_symbols(model, symbols, len(raw), context, options.targets or TARGETS, options.seed or 0, show)
     title = f"{text.name} ({what}), by {model.name}"
-    return found, title, options.out or home or _folder(options, text.stem)
+    folder = options.out or home or _folder(options, text.stem)
+    return found, title, folder / f"information-{text.stem}.csv"
 
 
 def _trained(options: TextOptions, show: Show) -> LanguageRun:
@@ -173,6 +174,10 @@ def _trained(options: TextOptions, show: Show) -> LanguageRun:
             f"Go on with: hrl kinematics --text {text} --resume {run.folder.path}"
         )
         raise SystemExit(1)
+    say(
+        f"Trained to {result['loss']:.4f} nats a symbol on what is held out. The run lies in {run.folder.path}\n"
+        f"Measure it again with: hrl kinematics --text {options.text or run.config.text} --model {run.folder.path}"
+    )
     return run
 
 
@@ -204,20 +209,18 @@ def _folder(options: TextOptions, name: str) -> Path:
     return folder.path
 
 
-def _report(found: Measurement, title: str, folder: Path, options: TextOptions) -> None:
+def _report(found: Measurement, title: str, table: Path) -> None:
     from hamiltonian_rl.information_report import keep, sentences, table_rows
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        table.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunStorageError(
-            f"Cannot make the folder {folder}: {error.strerror}. Choose another with --out."
+            f"Cannot make the folder {table.parent}: {error.strerror}. Choose another with --out."
         ) from None
-    name = "information" if options.text is None else f"information-{options.text.stem}"
-    table, picture = keep(found, folder, name, title)
+    picture = table.with_suffix(".png")
+    keep(found, table, picture, title)
     print_rows(f"{title}: {found.n_targets:,} targets, the same at each context", table_rows(found))
     for sentence in sentences(found):
         say(sentence)
     say(f"The numbers are in   {table}\nA picture is         {picture}")
-    if options.model is None and options.source is None:
-        say(f"Measure again with   hrl kinematics --text {options.text or 'FILE'} --model {folder}")
