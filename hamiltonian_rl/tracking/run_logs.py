@@ -105,3 +105,13 @@ def _result(folder: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return result if isinstance(result, dict) else {}
+
+
+def run_names(runs: Sequence[RunSource]) -> list[str]:
+    """Return names to call runs by: the last parts of their paths, as many as tell them apart."""
+    parts = [run.path.resolve().parts for run in runs]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
