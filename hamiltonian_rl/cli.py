@@ -208,7 +208,7 @@ def _print_regrets(
 app.command(epilog="Example: hrl compare --env CartPole-v1 --agents dqn,sb3:dqn,sb3:ppo --seeds 5 --jobs 2")(compare)
 app.command(epilog="Example: hrl estimate data.csv --target y --model logistic --bootstrap 199")(estimate)
 app.command(epilog='Example: hrl design candidates.csv --rows 50 --model "1 + a + b + a:b + a^2"')(design)
-app.command(epilog="Example: hrl kinematics --text book.txt")(kinematics)
+app.command(epilog="Example: hrl kinematics runs/CartPole-v1/dqn --threshold 475 --for-good 5")(kinematics)
 app.command(epilog="Example: hrl solve --env FrozenLake-v1 --env-set map_name=8x8")(solve)
 
 

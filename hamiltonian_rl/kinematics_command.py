@@ -1,62 +1,214 @@
-"""`hrl kinematics`: how fast something is learnt."""
+"""`hrl kinematics`: when runs learned, how fast, and where they go; how fast a text is learnt while it is read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hamiltonian_rl.console import RUNS
+from hamiltonian_rl.console import RUNS, Interrupted, print_rows, print_table, say, work_shown
+from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.text_command import TextOptions, measure_text
+
+if TYPE_CHECKING:
+    from hamiltonian_rl.kinematics_report import RunKinematics
 
 
 def kinematics(
+    logs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN_OR_LOG...", help="Run folders, folders of runs, event files, or tables (.csv)."),
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What to look at.", show_default="eval/mean_reward, or the only one that there is"
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="Value that counts as learned.", show_default="of our runs, their environment's"
+        ),
+    ] = None,
+    for_good: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Points to the end that must hold, to count as for good [default: 5]."),
+    ] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(metavar="rises|falls", help="Which way is progress.", show_default="by the tag's name"),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write velocity and acceleration for TensorBoard, beside each run.")
+    ] = False,
     text: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A text, to measure in-context learning on.")
+        Path | None, typer.Option(metavar="FILE", help="In place of logs: measure how fast this text is learnt.")
     ] = None,
     source: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="In a text's place a source whose curve is known exactly: coin, hidden-markov, markov, repeat.",
+            help="In place of a text, a source whose curve is known: coin, hidden-markov, markov, repeat.",
         ),
     ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="A run of this command, or a Hugging Face causal model [default: train one first]."
+            metavar="DIR",
+            help="For a text: an earlier run, or a Hugging Face causal model [default: train one first].",
         ),
     ] = None,
-    symbols: Annotated[str | None, typer.Option(metavar="bytes|bpe", help="What to train on [default: bytes].")] = None,
+    symbols: Annotated[
+        str | None, typer.Option(metavar="bytes|bpe", help="Of the model that is trained [default: bytes].")
+    ] = None,
     vocabulary: Annotated[
-        int | None, typer.Option(metavar="N", min=257, max=65536, help="Symbols of bpe [default: 1024].")
+        int | None, typer.Option(metavar="N", min=257, max=65536, help="How many symbols bpe makes [default: 1024].")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(metavar="X", min=0.0, help="How long to train, about [default: 10].")
     ] = None,
     context: Annotated[
-        int | None, typer.Option(metavar="N", min=2, max=65536, help="Longest context [default: 256, or the model's].")
+        int | None,
+        typer.Option(metavar="N", min=2, max=65536, help="Longest context [default: 256, or all that there is]."),
     ] = None,
     targets: Annotated[
-        int | None, typer.Option(metavar="N", min=64, help="Symbols whose loss is taken [default: 8192].")
+        int | None, typer.Option(metavar="N", min=64, help="Symbols whose velocity is taken [default: 8192].")
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="S", min=0, max=2**32 - 1, help="Seed [default: 0].")] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a training that was interrupted.")
+        Path | None, typer.Option(metavar="RUN", help="Go on with a training that was interrupted, exactly.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="S", min=0, max=2**32 - 1, help="Of training and targets [default: 0].")
     ] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Load pickled weights and a model's own code, which may do anything.")
+        bool, typer.Option("--trust", help="Load a model's pickled weights and own code, which may do anything.")
     ] = False,
-    run_dir: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where runs are kept.")] = RUNS,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Where to keep numbers and picture [default: with the run]."),
+        typer.Option(metavar="DIR", file_okay=False, help="Where a text's results go [default: with the run]."),
     ] = None,
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where runs are kept.")] = RUNS,
 ) -> None:
-    """Measure how surprise falls with context (Figure 1)."""
-    measure_text(
-        TextOptions(
-            run_dir, text, source, model, resume, symbols, vocabulary, minutes, context, targets, seed, trust, out
-        )
+    """Say when runs learned, how fast they move, whether they slow down, and where they end.
+
+    Reads every point of TensorBoard's logs, whoever wrote them, and of CSV tables (step, value, seconds). Writes the
+    numbers as tables, and a picture; docs/kinematics.md says what each one is.
+
+    With --text: measures how the surprise -log p of a symbol falls with the symbols that stand before it, by a small
+    model that is trained on the text first, or by --model; docs/information.md says how.
+    """
+    of_logs: dict[str, Any] = {"RUN_OR_LOG": logs or None, "--tag": tag, "--threshold": threshold}
+    of_logs |= {"--for-good": for_good, "--direction": direction, "--tensorboard": tensorboard or None}
+    options = TextOptions(
+        run_dir, text, source, model, resume, symbols, vocabulary, minutes, context, targets, seed, trust, out
     )
+    if text is not None or source is not None or resume is not None:
+        _refuse(of_logs, f"--{'source' if source else 'text' if text else 'resume'}")
+        measure_text(options)
+        return
+    of_text: dict[str, Any] = {"--model": model, "--symbols": symbols, "--vocabulary": vocabulary, "--minutes": minutes}
+    of_text |= {"--context": context, "--targets": targets, "--seed": seed, "--trust": trust or None, "--out": out}
+    if not logs:
+        raise UsageError(
+            "Which logs, or which text? For instance: hrl kinematics runs/CartPole-v1/dqn --threshold 475, or "
+            "hrl kinematics --text book.txt."
+        )
+    _refuse(of_text, "logs, for it is about --text")
+    try:
+        _kinematics(logs, tag, threshold, for_good or 5, direction, tensorboard, run_dir)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted before the end; nothing is kept.") from None
+
+
+def _refuse(others: dict[str, Any], asked: str) -> None:
+    """Refuse options of the other form of the command."""
+    for name, value in others.items():
+        if value is not None:
+            raise UsageError(f"{name} cannot go with {asked}. Leave it out.")
+
+
+def _kinematics(
+    logs: list[Path],
+    tag: str | None,
+    threshold: float | None,
+    lasting: int,
+    direction: str | None,
+    tensorboard: bool,
+    run_dir: Path,
+) -> None:
+    from hamiltonian_rl.kinematics_report import analyse, choose_direction, choose_tag, choose_threshold
+    from hamiltonian_rl.tracking.run_logs import find_runs, run_names
+
+    with work_shown() as show:
+        sources = find_runs(logs, show)
+        tag = choose_tag(sources, tag)
+        having = [source for source in sources if tag in source.log.tags()]
+        curves = [source.curve(tag) for source in having]
+        rises, why = choose_direction(tag, direction, curves)
+        threshold = choose_threshold(having, tag, threshold)
+        runs = []
+        for source, name, curve in zip(having, run_names(having), curves, strict=True):
+            show(f"{name}: {len(curve.steps):,} points")
+            runs.append(analyse(source, name, curve, rises, threshold, lasting))
+    for note in dict.fromkeys(f"{run.name}: {note}" for run in runs for note in run.curve.notes):
+        say(f"Note: {note}")
+    if len(having) < len(sources):
+        say(f"Note: {len(sources) - len(having)} of {len(sources)} logs have no {tag} and are left out.")
+    shown = {"Progress": f"{'rises' if rises else 'falls'}, {why}", "Logs": f"{len(runs)}", "Points": _points(runs)}
+    shown["Seconds are"] = "; ".join(dict.fromkeys(run.curve.clock for run in runs))
+    print_table(tag, shown)
+    _print(runs, tag, rises, threshold, lasting)
+    _keep(runs, tag, rises, threshold, lasting, run_dir)
+    if tensorboard:
+        from hamiltonian_rl.tracking.motion_events import write_motion
+
+        for run in runs:
+            if run.motion is not None:
+                say(f"Velocity and acceleration for TensorBoard   {write_motion(run.source.path, tag, run.motion)}")
+
+
+def _points(runs: list[RunKinematics]) -> str:
+    return f"{sum(len(run.curve.steps) for run in runs):,}, all that were logged"
+
+
+def _print(runs: list[RunKinematics], tag: str, rises: bool, threshold: float | None, lasting: int) -> None:
+    from hamiltonian_rl.kinematics_report import limit_rows, median_rows, motion_rows, time_rows
+
+    if threshold is None:
+        say("There are no learning times: --threshold X says what counts as learned.")
+    else:
+        goal = f"{tag} {'>=' if rises else '<='} {threshold:g}"
+        print_rows(f"Time to {goal}; for good: to the end, {lasting} points at least", time_rows(runs))
+        print_rows("Medians over the runs (95 % interval), runs that never got there as censored", median_rows(runs))
+        if any(time.censored for run in runs for time in run.times.values()):
+            say("'>' stands before the length of a run that never got there: its time is longer, and unknown.")
+    print_rows("Velocity and acceleration (± standard error, per step)", motion_rows(runs))
+    print_rows(f"{'Supremum' if rises else 'Infimum'}: where the curve goes", limit_rows(runs, rises))
+
+
+def _keep(
+    runs: list[RunKinematics], tag: str, rises: bool, threshold: float | None, lasting: int, run_dir: Path
+) -> None:
+    """Write the numbers and a picture to a run folder."""
+    from hamiltonian_rl.files import atomic_write, write_text
+    from hamiltonian_rl.kinematics_report import motion_csv, runs_csv
+    from hamiltonian_rl.tracking.motion_picture import kinematics_picture
+    from hamiltonian_rl.tracking.run_folder import RunFolder
+
+    folder = RunFolder.create(run_dir, "kinematics", tag, 0)
+    config = {"logs": [str(run.source.path) for run in runs], "tag": tag, "for_good": lasting}
+    config |= {"direction": "rises" if rises else "falls"} | ({} if threshold is None else {"threshold": threshold})
+    folder.write_config(config)
+    folder.write_provenance()
+    write_text(folder.path / "kinematics.csv", runs_csv(runs))
+    if moving := motion_csv(runs):
+        write_text(folder.path / "motion.csv", moving)
+    picture = kinematics_picture(
+        {run.name: (run.curve.steps, run.curve.values, run.motion, run.limit) for run in runs}, tag, threshold
+    )
+    with atomic_write(folder.path / "kinematics.png") as file:
+        picture.savefig(file, format="png", dpi=120)
+    say(f"The numbers are in   {folder.path / 'kinematics.csv'}")
+    say(f"A picture is         {folder.path / 'kinematics.png'}")

@@ -128,7 +128,12 @@ def test_a_text_that_cannot_be_learnt_is_refused_and_leaves_nothing(hrl, tmp_pat
         (("--text", "TEXT", "--trust"), "without --model leave it out"),
         (("--text", "TEXT", "--model", "NOWHERE"), "is no model: expected the folder of a run"),
         (("--text", "TEXT", "--resume", "NOWHERE"), "There is no run folder"),
-        (("--model", "RUN"), "Which text?"),
+        (("--model", "RUN"), "Which logs, or which text?"),
+        ((), "Which logs, or which text?"),
+        (("RUN", "--text", "TEXT"), "RUN_OR_LOG cannot go with --text"),
+        (("--source", "coin", "--tag", "eval/loss"), "--tag cannot go with --source"),
+        (("--resume", "RUN", "--for-good", "3"), "--for-good cannot go with --resume"),
+        (("RUN", "--minutes", "1"), "--minutes cannot go with logs, for it is about --text"),
     ],
 )
 def test_a_wrong_call_is_answered_in_a_sentence(hrl, text, tmp_path, arguments, sentence):

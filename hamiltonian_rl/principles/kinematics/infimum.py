@@ -1,0 +1,178 @@
+"""Where a curve ends: the infimum of a loss, the supremum of a return, with an interval.
+
+Notation: ``c`` the limit, ``t`` steps, ``g(t; b)`` what is left to go: a power ``t^(-b)`` or an exponential ``e^(-bt)``.
+
+The model is ``y(t) = c + a g(t; b)`` and noise, fitted by least squares to the last part of the curve. For each ``b``
+that is linear in ``(c, a)``: the sum of squares, as a function of ``c`` alone, is a parabola in closed form,
+``RSS_b(c) = RSS_b + (c - c_b)² / V_b``. The profile over all ``b`` and both families is the lowest of them, and the
+95 % interval is where it is below ``RSS (1 + F (1 + ρ)/(1 - ρ) / (m - 3))``: by the likelihood ratio of normal noise,
+whose correlation ``ρ`` lets ``m`` points count for fewer. So the interval tells also what is not known of the family.
+
+Where it reaches to infinity the curve does not bend enough to say where it ends.
+
+Reference:
+    Seber and Wild (1989), "Nonlinear regression", sections 5.2 (profiles) and 2.2 (separable models).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+
+from hamiltonian_rl.principles.kinematics.motion import Motion
+
+CONFIDENCE, FEWEST_POINTS = 0.95, 10
+POWERS = np.geomspace(0.02, 6.0, 160)
+RATES = np.geomspace(0.1, 60.0, 160)  # times the length of the window
+STARTS = (0.0, 0.25, 0.5)  # of the window, as a share of what follows the fastest point
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A fitted limit.
+
+    Attributes:
+        value: ``c``: infimum of what falls, supremum of what rises; infinite where the window does not show one.
+        lower: Bound of the 95 % interval; may be infinite.
+        upper: The other one; may be infinite.
+        family: ``power`` or ``exponential``, which fits better; ``constant`` where it has arrived.
+        exponent: Its ``b``; of the exponential, per unit of ``t``.
+        window: First and last place that the fit used.
+        points: How many it used.
+        fits: Whether the residuals are no more correlated than the noise.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    family: str
+    exponent: float
+    window: tuple[float, float]
+    points: int
+    fits: bool
+
+
+def limit_of(motion: Motion, rises: bool) -> Limit | None:
+    """Fit the limit that a curve goes to; None where fewer than ten points follow its fastest one.
+
+    The window begins where the curve is fastest, for before that no such model holds: at the first point whose velocity
+    is within two standard errors of the greatest. If the residuals there are more correlated than the noise, the model
+    does not fit, and the first quarter, then the first half is left out.
+
+    Args:
+        motion: Of the curve.
+        rises: Whether progress is up.
+
+    Example:
+        >>> from hamiltonian_rl.principles.kinematics.motion import motion_of
+        >>> t = np.arange(1.0, 101.0)
+        >>> limit = limit_of(motion_of(t, 2.0 + t**-0.5 + 0.001 * np.cos(7.0 * t)), rises=False)
+        >>> limit.lower < 2.0 < limit.upper, limit.family
+        (True, 'power')
+    """
+    sign = -1.0 if rises else 1.0
+    speed = -sign * motion.velocity
+    fastest = int(np.argmax(speed))
+    near = speed >= speed[fastest] - 2.0 * motion.velocity_error[fastest]
+    first = max(int(np.argmax(near)), int(np.argmax(motion.places > 0.0)))
+    found = None
+    for share in STARTS:
+        start = first + math.floor(share * (len(speed) - first))
+        if len(speed) - start < FEWEST_POINTS:
+            break
+        found = _fit(motion.places[start:], sign * motion.measured[start:], sign, motion.noise.rho)
+        if found.fits:
+            break
+    return found
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """Parabolas in ``c``, one a shape; every array has the shape ``(K,)``.
+
+    Attributes:
+        limits: ``c_b``.
+        squares: ``RSS_b``.
+        variances: ``V_b``.
+        slopes: ``a``, at ``c_b``.
+        last: The ``c`` beyond which ``a`` would be negative.
+    """
+
+    limits: np.ndarray
+    squares: np.ndarray
+    variances: np.ndarray
+    slopes: np.ndarray
+    last: np.ndarray
+
+
+def _profile(shapes: np.ndarray, values: np.ndarray) -> _Profile:
+    mean_shape, mean_value = shapes.mean(axis=1), float(values.mean())
+    bent, moved = shapes - mean_shape[:, None], values - mean_value
+    spread = (bent**2).sum(axis=1)
+    slopes = bent @ moved / spread
+    squares = ((moved - slopes[:, None] * bent) ** 2).sum(axis=1)
+    variances = 1.0 / len(values) + mean_shape**2 / spread
+    return _Profile(
+        mean_value - slopes * mean_shape, squares, variances, slopes, (shapes @ values) / shapes.sum(axis=1)
+    )
+
+
+def _fit(places: np.ndarray, values: np.ndarray, sign: float, noise_rho: float) -> Limit:
+    """Fit the limit of values that fall."""
+    m, length = len(places), float(places[-1] - places[0])
+    powers = (places / places[0]) ** -POWERS[:, None]
+    shapes = np.concatenate([powers, np.exp(-RATES[:, None] * (places - places[0]) / length)])
+    profile = _profile(shapes, values)
+    flat = float(((values - values.mean()) ** 2).sum())  # a = 0: it has arrived
+    squares = np.where(profile.slopes > 0.0, profile.squares, flat)
+    best = int(np.argmin(squares))
+    total, falls = float(squares[best]), bool(profile.slopes[best] > 0.0)
+    fitted = profile.limits[best] + profile.slopes[best] * shapes[best] if falls else values.mean()
+    correlation, allowed = _allowance(values - fitted, float(np.ptp(values)), noise_rho)
+    lower, upper = _interval(profile, float(values.mean()), flat, m, total + allowed)
+    value = float(profile.limits[best]) if falls else float(values.mean())
+    if falls and best in (0, len(POWERS)):  # hardly bent: it might go on for ever
+        value, upper = -math.inf, min(upper, float(values.min()))
+    ends = sorted((sign * lower, sign * upper))
+    family = "power" if best < len(POWERS) else "exponential"
+    exponent = POWERS[best] if family == "power" else RATES[best - len(POWERS)] / length
+    return Limit(
+        sign * value,
+        ends[0],
+        ends[1],
+        family if falls else "constant",
+        float(exponent) if falls else 0.0,
+        (float(places[0]), float(places[-1])),
+        m,
+        correlation <= noise_rho + 2.0 * math.sqrt((1.0 - noise_rho**2) / m),
+    )
+
+
+def _allowance(residuals: np.ndarray, span: float, noise_rho: float) -> tuple[float, float]:
+    """Return the residuals' own correlation, and how far above the least sum of squares the interval goes."""
+    m, total = len(residuals), float(residuals @ residuals)
+    if total <= m * (1e-10 * span) ** 2:  # rounding
+        return 0.0, 0.0
+    correlation = float(residuals[:-1] @ residuals[1:]) / total
+    rho = min(max(correlation, noise_rho, 0.0), 0.95)
+    share = (1.0 - rho) / (1.0 + rho)
+    factor = float(scipy.stats.f.ppf(CONFIDENCE, 1, max(m * share - 3.0, 1.0)))
+    return correlation, total / (m - 3) / share * factor
+
+
+def _interval(profile: _Profile, mean: float, flat: float, m: int, most: float) -> tuple[float, float]:
+    """Return the least and the greatest ``c`` whose sum of squares is at most ``most``."""
+    room = most - profile.squares
+    reach = np.sqrt(np.maximum(room, 0.0) * profile.variances)
+    inside = (room >= 0.0) & (profile.limits - reach <= profile.last)
+    lowers = (profile.limits - reach)[inside]
+    uppers = np.minimum(profile.limits + reach, profile.last)[inside]
+    if most >= flat:
+        level = math.sqrt((most - flat) / m)
+        uppers = np.append(uppers, mean + level)
+        lowers = np.append(lowers, mean if not len(lowers) else np.inf)
+    hardly_bent = inside[[0, len(POWERS)]].any()
+    return -math.inf if hardly_bent else float(lowers.min()), float(uppers.max())
