@@ -27,7 +27,9 @@ def kinematics(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Value that counts as learned.", show_default="of our runs, their environment's"),
+        typer.Option(
+            metavar="X", help="Value that counts as learned.", show_default="of our runs, their environment's"
+        ),
     ] = None,
     for_good: Annotated[
         int, typer.Option(metavar="N", min=1, help="Points to the end that must hold, to count as for good.")

@@ -89,7 +89,7 @@ def choose_direction(tag: str, direction: str | None, curves: Sequence[Curve]) -
     name = tag.lower()
     for words, rises in ((FALLING, False), (RISING, True)):
         if any(word in name for word in words):
-            return rises, f'by its name: a {"reward rises" if rises else "loss falls"}'
+            return rises, f"by its name: a {'reward rises' if rises else 'loss falls'}"
     halves = [np.array_split(curve.values[np.isfinite(curve.values)], 2) for curve in curves]
     moves = [float(last.mean() - first.mean()) for first, last in halves if len(first) and len(last)]
     return sum(moves) >= 0.0, "as it did from its first half to its second; --direction says otherwise"

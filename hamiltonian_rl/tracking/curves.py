@@ -201,8 +201,10 @@ def ordered(steps: np.ndarray, values: np.ndarray, seconds: np.ndarray, clock: s
     said = list(notes)
     if not (np.diff(steps) > 0).all():
         again = len(steps) - int(last.sum())
-        what = f"{again:,} points were written again later; the last write of a step counts" if again else (
-            "the steps were not in order and were sorted"
+        what = (
+            f"{again:,} points were written again later; the last write of a step counts"
+            if again
+            else ("the steps were not in order and were sorted")
         )
         said.append(f"{what[0].upper()}{what[1:]}.")
     keep = order[last]

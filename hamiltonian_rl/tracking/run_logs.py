@@ -79,9 +79,7 @@ def _runs_at(path: Path, show: Callable[[str], None]) -> list[RunSource]:
             return [RunSource(path, Table(path), {})]
         if "tfevents" in path.name:
             return [RunSource(path, RunLog([path], show), _result(path.parent))]
-        raise UsageError(
-            f"{path} is no log: expected a folder, an event file (...tfevents...), or a table (.csv)."
-        )
+        raise UsageError(f"{path} is no log: expected a folder, an event file (...tfevents...), or a table (.csv).")
     if not path.is_dir():
         raise UsageError(f"There is no run or log {path}.")
     runs = []

@@ -24,6 +24,7 @@ import numpy as np
 import scipy.stats
 
 from hamiltonian_rl.principles.kinematics.motion import Motion
+from hamiltonian_rl.principles.kinematics.noise import rounding
 
 CONFIDENCE, FEWEST_POINTS = 0.95, 10
 POWERS = np.geomspace(0.02, 6.0, 100)
@@ -172,6 +173,10 @@ def _fit(places: np.ndarray, values: np.ndarray, sign: float, noise_rho: float) 
     """Fit the limit of values that fall."""
     m, mean = len(places), float(values.mean())
     flat = float(((values - mean) ** 2).sum())  # a = 0: it has arrived
+    if flat <= m * rounding(values) ** 2:  # it never moved
+        return Limit(
+            sign * mean, sign * mean, sign * mean, "constant", 0.0, 0.0, (float(places[0]), float(places[-1])), m, True
+        )
     shapes = _grid()
     coarse = _profile(shapes.at(places), values)
     shapes = _finer(shapes, int(np.argmin(np.where(coarse.slopes > 0.0, coarse.squares, flat))))
@@ -182,7 +187,7 @@ def _fit(places: np.ndarray, values: np.ndarray, sign: float, noise_rho: float) 
     falls, power = bool(profile.slopes[best] > 0.0), bool(np.isfinite(shapes.shifts[best]))
     value = float(profile.limits[best]) if falls else mean
     residuals = values - value - (profile.slopes[best] * grid[best] if falls else 0.0)
-    correlation, allowed = _allowance(residuals, float(np.ptp(values)), noise_rho)
+    correlation, allowed = _allowance(residuals, rounding(values), noise_rho)
     lower, upper = _interval(profile, values, flat, float(squares[best]) + allowed, shapes.straight)
     if falls and shapes.straight[best]:  # it might go on for ever
         value, upper = -math.inf, min(upper, float(values.min()))
@@ -201,10 +206,10 @@ def _fit(places: np.ndarray, values: np.ndarray, sign: float, noise_rho: float) 
     )
 
 
-def _allowance(residuals: np.ndarray, span: float, noise_rho: float) -> tuple[float, float]:
+def _allowance(residuals: np.ndarray, least: float, noise_rho: float) -> tuple[float, float]:
     """Return the residuals' own correlation, and how far above the least sum of squares the interval goes."""
     m, total = len(residuals), float(residuals @ residuals)
-    if total <= m * (1e-10 * span) ** 2:  # rounding
+    if total <= m * least**2:
         return 0.0, 0.0
     correlation = float(residuals[:-1] @ residuals[1:]) / total
     rho = min(max(correlation, noise_rho, 0.0), 0.95)
