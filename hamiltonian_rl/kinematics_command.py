@@ -184,7 +184,7 @@ def _print(runs: list[RunKinematics], tag: str, rises: bool, threshold: float | 
         print_rows("Medians over the runs (95 % interval), runs that never got there as censored", median_rows(runs))
         if any(time.censored for run in runs for time in run.times.values()):
             say("'>' stands before the length of a run that never got there: its time is longer, and unknown.")
-    print_rows("Velocity and acceleration (± standard error, per step)", motion_rows(runs))
+    print_rows("Velocity v (per step) and acceleration a (per step²), ± standard error", motion_rows(runs))
     print_rows(f"{'Supremum' if rises else 'Infimum'}: where the curve goes", limit_rows(runs, rises))
 
 

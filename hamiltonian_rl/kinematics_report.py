@@ -191,16 +191,15 @@ def motion_rows(runs: Sequence[RunKinematics]) -> list[dict[str, str]]:
     """Return each run's velocity, acceleration and whether it decelerates."""
     rows = []
     for run in runs:
-        row = {"run": run.name, "window": "-", "fastest (per step)": "-", "velocity at the end": "-"}
-        row |= {"acceleration at the end": "-", "decelerates": f"fewer than {FEWEST_POINTS} points"}
+        row = {"run": run.name, "window (steps)": "-", "fastest": "-", "v at the end": "-", "a at the end": "-"}
+        row["decelerates"] = f"fewer than {FEWEST_POINTS} points"
         if run.motion is not None and run.deceleration is not None:
-            motion, found = run.motion, run.deceleration
-            top = int(np.argmax(np.abs(motion.velocity)))
-            row["window"] = f"{motion.window} of {len(motion.places)} points, {motion.width:,.0f} steps"
-            row["fastest (per step)"] = f"{motion.velocity[top]:.3g} at {motion.places[top]:,.0f}"
-            row["velocity at the end"] = f"{motion.velocity[-1]:.2g} ± {motion.velocity_error[-1]:.1g}"
-            row["acceleration at the end"] = f"{motion.acceleration[-1]:.2g} ± {motion.acceleration_error[-1]:.1g}"
-            row["decelerates"] = _verdict(found)
+            motion, top = run.motion, int(np.argmax(np.abs(run.motion.velocity)))
+            row["window (steps)"] = f"{motion.width:,.0f}: {motion.window} of {len(motion.places)} points"
+            row["fastest"] = f"{motion.velocity[top]:.2g} at {motion.places[top]:,.0f}"
+            row["v at the end"] = f"{motion.velocity[-1]:.2g} ± {motion.velocity_error[-1]:.1g}"
+            row["a at the end"] = f"{motion.acceleration[-1]:.2g} ± {motion.acceleration_error[-1]:.1g}"
+            row["decelerates"] = _verdict(run.deceleration)
         rows.append(row)
     return rows
 
@@ -233,7 +232,8 @@ def limit_rows(runs: Sequence[RunKinematics], rises: bool) -> list[dict[str, str
 
 
 def _model(limit: Limit) -> str:
-    shape = {"power": f"c + a t^-{limit.exponent:.3g}", "exponential": f"c + a exp(-{limit.exponent:.3g} t)"}
+    place = f"(t + {limit.shift:,.0f})" if limit.shift else "t"
+    shape = {"power": f"c + a {place}^-{limit.exponent:.2g}", "exponential": f"c + a exp(-{limit.exponent:.2g} t)"}
     return shape.get(limit.family, "c: it has arrived") + ("" if limit.fits else " (fits badly)")
 
 
@@ -253,10 +253,9 @@ def _amount(value: float) -> str:
 
 def _median(found: SurvivalMedian, times: Sequence[Time]) -> str:
     """Return a median and its interval; what is beyond the runs' lengths as "not reached"."""
-    middle = _amount(found.value)
-    if math.isinf(found.value):
-        middle = f"not reached (> {_amount(median_time(times).value)})"
-    if math.isnan(found.lower):
+    least = _amount(median_time(times).value)
+    middle = f"not reached (> {least})" if math.isinf(found.value) else _amount(found.value)
+    if math.isnan(found.lower) or found.reached == 0:
         return middle
     lower, upper = ("not reached" if math.isinf(bound) else _amount(bound) for bound in (found.lower, found.upper))
     return f"{middle} ({lower} to {upper})"

@@ -95,17 +95,27 @@ def read_events(path: Path, show: Callable[[str], None] = lambda text: None) -> 
             log.began = event.wall_time
         if count % POINTS_BETWEEN_NEWS == 0:
             show(f"reading {path.name}: {count:,} of {len(places):,} records")
-        for value in event.summary.value:
-            number = _scalar(value)
-            if number is not None:
-                series = log.series.setdefault(value.tag, _Series())
-                series.steps.append(event.step)
-                series.values.append(number)
-                series.times.append(event.wall_time)
-        if event.session_log.status == SessionLog.START:
+        what = event.WhichOneof("what")
+        if what == "summary":
+            _add(log, event.summary, event.step, event.wall_time)
+        elif what == "session_log" and event.session_log.status == SessionLog.START:
             log.restarts.append(event.step)
             _void(log, event.step)
     return log
+
+
+def _add(log: EventLog, summary: Any, step: int, time: float) -> None:
+    """Take the scalars of a summary."""
+    for value in summary.value:
+        number = _scalar(value)
+        if number is None:
+            continue
+        series = log.series.get(value.tag)
+        if series is None:
+            series = log.series[value.tag] = _Series()
+        series.steps.append(step)
+        series.values.append(number)
+        series.times.append(time)
 
 
 def _scalar(value: Any) -> float | None:

@@ -33,12 +33,13 @@ TABLE = _crc_table()
 
 @compiled
 def _masked_crc(data, start, stop, table):  # type: ignore[no-untyped-def]
-    crc = np.uint32(0xFFFFFFFF)
+    ones = np.uint64(0xFFFFFFFF)
+    crc = ones  # in 64 bits, as Numba would have shifts anyway
     for i in range(start, stop):
-        crc = table[(crc ^ data[i]) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
-    crc = ~crc
-    rotated = (crc >> np.uint32(15)) | (crc << np.uint32(17))
-    return np.uint32((np.uint64(rotated) + np.uint64(MASK_DELTA)) & np.uint64(0xFFFFFFFF))
+        crc = np.uint64(table[(crc ^ np.uint64(data[i])) & np.uint64(0xFF)]) ^ (crc >> np.uint64(8))
+    crc ^= ones
+    rotated = (crc >> np.uint64(15)) | ((crc << np.uint64(17)) & ones)
+    return (rotated + np.uint64(MASK_DELTA)) & ones
 
 
 @compiled

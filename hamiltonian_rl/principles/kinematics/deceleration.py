@@ -19,6 +19,7 @@ import numpy as np
 import scipy.stats
 
 from hamiltonian_rl.principles.kinematics.motion import Motion
+from hamiltonian_rl.principles.kinematics.noise import rounding
 
 SURE = 0.95
 
@@ -67,5 +68,5 @@ def deceleration_of(motion: Motion, rises: bool) -> Deceleration:
     error = motion.noise.sigma * float(np.sqrt(row @ motion.noise.correlation(len(row)) @ row))
     if error > 0.0:
         return Deceleration(mean, error, float(scipy.stats.t.cdf(-mean / error, motion.noise.freedom)))
-    moves = abs(mean) > 1e-9 * float(np.ptp(progress)) / float(np.ptp(motion.places)) ** 2
+    moves = abs(mean) > 100.0 * rounding(progress) / float(np.ptp(motion.places)) ** 2
     return Deceleration(mean, error, float(mean < 0.0) if moves else 0.5)

@@ -55,7 +55,14 @@ class Noise:
 def correlation_matrix(rho: float, n: int) -> np.ndarray:
     """Return ``R_ij = ρ^|i-j|``, shape ``(n, n)``."""
     places = np.arange(n)
-    return np.asarray(rho ** np.abs(places[:, None] - places), float)
+    with np.errstate(under="ignore"):
+        matrix = rho ** np.abs(places[:, None] - places)
+    return np.where(matrix < 1e-15, 0.0, matrix)
+
+
+def rounding(values: np.ndarray) -> float:
+    """Return what in values like these is no more than the rounding of computing with them."""
+    return 1e-10 * float(np.ptp(values)) + 1e-13 * float(np.abs(values).max())
 
 
 def noise_of(smoother: np.ndarray, values: np.ndarray) -> Noise:
@@ -74,7 +81,7 @@ def noise_of(smoother: np.ndarray, values: np.ndarray) -> Noise:
     residuals = away @ values
     squares = float(residuals @ residuals)
     freedom = max(float((away**2).sum()), 1.0)
-    if squares <= n * (1e-10 * np.ptp(values)) ** 2:  # rounding
+    if squares <= n * rounding(values) ** 2:
         return Noise(0.0, 0.0, freedom)
     totals, neighbours = np.empty(len(CORRELATIONS)), np.empty(len(CORRELATIONS))
     for index, rho in enumerate(CORRELATIONS):
