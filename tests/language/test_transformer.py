@@ -73,7 +73,7 @@ def test_probabilities_of_all_sequences_add_up_to_one(model):
 
 
 def test_a_context_that_is_cut_gives_what_a_fresh_text_gives(model):
-    windows = np.random.default_rng(0).integers(5, size=(40, 33))
+    windows = np.random.default_rng(0).integers(5, size=(8, 33))
     contexts = log_spaced_contexts(32)
     paired, naive = paired_velocities(model, windows, contexts)
     for column, context in enumerate(contexts):
