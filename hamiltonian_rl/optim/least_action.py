@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
-from hamiltonian_rl.optim.fisher_optimizer import FisherOptimizer, Params
+from hamiltonian_rl.optim.fisher_optimizer import FisherOptimizer
 from hamiltonian_rl.optim.model_fisher import ModelFisher
+from hamiltonian_rl.optim.options import Options, Params
 
 
 class LeastAction(FisherOptimizer):
@@ -44,6 +45,8 @@ class LeastAction(FisherOptimizer):
         >>> scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)  # of dt
     """
 
+    length_name: ClassVar[str] = "dt"
+
     def __init__(
         self,
         params: Params,
@@ -51,30 +54,9 @@ class LeastAction(FisherOptimizer):
         mass: float = 1.0,
         structure: str = "kronecker",
         fisher: ModelFisher | None = None,
-        *,
-        betas: tuple[float, float] = (0.9, 0.95),
-        eps: float | None = None,
-        weight_decay: float = 0.0,
-        bias_correction: bool = True,
-        refresh: int = 10,
-        corrected: bool = True,
-        maximize: bool = False,
-        foreach: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        options = {
-            "lr": dt,
-            "mass": mass,
-            "structure": structure,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "bias_correction": bias_correction,
-            "refresh": refresh,
-            "corrected": corrected,
-            "maximize": maximize,
-            "foreach": foreach,
-        }
-        super().__init__(params, options, fisher)
+        super().__init__(params, {"lr": dt, "mass": mass, "structure": structure}, fisher, options)
 
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
         """Return ``dt/√m`` and its half."""
