@@ -13,7 +13,7 @@ from enum import Enum
 import torch
 
 from hamiltonian_rl.errors import SolverError, UsageError
-from hamiltonian_rl.principles.lagrangian import curvature, inverse_root, outer_information
+from hamiltonian_rl.principles.lagrangian import curvature, inverse_root, outer_information, unexplained
 from hamiltonian_rl.problems.estimation import EstimationTask
 
 SLOW = 0.2  # a step that leaves more of the residual than this is tried by Newton's method
@@ -24,6 +24,7 @@ ROUNDING = 1e-14  # of a log-likelihood, beside its size
 RISING = 0.1  # nats an observation that the last of many steps gained: there is no maximum
 MANY = 30
 UNIDENTIFIED = 1e-6  # share of a parameter in the directions that F does not see
+EXACT = 1e-10  # a sandwich's standard error, beside Fisher's, that is rounding
 CLOSE = 1e-6  # residual, in standard errors times √N, at which rounding may stop the search
 
 
@@ -103,7 +104,8 @@ class Estimate:
 
         Args:
             kind: "fisher": ``F⁻¹/N``, right if the model is true, and then the Cramér-Rao bound (Eq. 22); "sandwich":
-                ``J⁻¹ K J⁻¹/N``, right for large N also where it is not.
+                ``J⁻¹ K J⁻¹/N``, right for large N also where it is not; NaN where the fit leaves no residual, so that
+                the data do not say how large the noise is.
 
         Reference:
             White (1982), "Maximum likelihood estimation of misspecified models", theorem 3.2.
@@ -111,15 +113,25 @@ class Estimate:
         if kind not in ("fisher", "sandwich"):
             raise UsageError(f'kind = "{kind}"; expected fisher or sandwich.')
         count = len(self.task.data)
-        root = inverse_root(self.task.fisher(self.params) if kind == "fisher" else curvature(self.task, self.params))
-        inverse = root @ root.T
-        middle = inverse if kind == "fisher" else inverse @ outer_information(self.task, self.params) @ inverse
-        covariance: torch.Tensor = middle / count
-        return covariance
+        bends = self.task.fisher(self.params) if kind == "fisher" else curvature(self.task, self.params)
+        root = inverse_root(bends)
+        covariance: torch.Tensor = root @ root.T
+        if kind == "sandwich":
+            outer = outer_information(self.task, self.params)
+            covariance = covariance @ outer @ covariance
+            if not unexplained(outer, bends, self.params).any():
+                covariance = torch.full_like(covariance, math.nan)
+        return covariance / count
 
     def standard_errors(self, kind: str = "fisher") -> torch.Tensor:
-        """Return the square roots of the diagonal of `covariance`, NaN where a parameter is not identified."""
-        errors = self.covariance(kind).diagonal().sqrt()
+        """Return the square roots of the diagonal of `covariance`, shape ``(P,)``, in units of the parameters.
+
+        NaN where a parameter is not identified, and of the sandwich also where it is rounding: nothing is left there
+        that would say how large the noise is.
+        """
+        errors = self.covariance(kind).diagonal().clamp(min=0.0).sqrt()
+        if kind == "sandwich":
+            errors = torch.where(errors > EXACT * self.covariance().diagonal().sqrt(), errors, math.nan)
         return torch.where(self.identified(), errors, math.nan)
 
     def identified(self) -> torch.Tensor:
@@ -166,7 +178,11 @@ def maximum_likelihood(
     search = _Search(task, task.checked(task.start if start is None else start), tol)
     if not math.isfinite(search.value):
         raise UsageError(f"The log-likelihood is {search.value} at the start; expected parameters within their domain.")
-    while not search.done and search.steps < max_iterations:
+    if (edge := task.boundary()) is not None:
+        value = task.log_likelihood(edge).sum().item()
+        return Estimate(task, edge, value, EstimateStatus.BOUNDARY, 0, math.inf, 0)
+    search.reason = task.no_maximum(search.params)
+    while not search.done and not search.reason and search.steps < max_iterations:
         search.step()
         if progress is not None:
             progress(search.steps, search.residual)

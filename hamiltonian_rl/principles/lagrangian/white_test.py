@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from hamiltonian_rl.principles.lagrangian.euler_lagrange import information_residual
-from hamiltonian_rl.principles.lagrangian.fisher import curvature, outer_information
+from hamiltonian_rl.principles.lagrangian.fisher import curvature, outer_information, unexplained
 from hamiltonian_rl.principles.lagrangian.matrices import inverse_root
 from hamiltonian_rl.problems.estimation import EstimationTask
 
 MOST_SLOPES = 4_000_000  # second slopes held together
 EMPTY = 1e-7  # a standard error that is rounding
-EXACT = 1e-10  # scores, beside what the curvature lets expect, that are rounding
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def information_test(task: EstimationTask, params: torch.Tensor) -> InformationT
     """
     theta = task.checked(params)
     outer, bends = outer_information(task, theta), curvature(task, theta)
-    if (outer.diagonal() <= EXACT**2 * bends.diagonal()).all():
+    if not unexplained(outer, bends, theta).any():
         return InformationTest(math.nan, 0.0, math.nan)
     root = inverse_root(outer)
     rank = max(root.shape[1], 1)

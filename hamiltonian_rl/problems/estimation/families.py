@@ -7,14 +7,13 @@ Those of one parameter are exponential families. In the mean parameter ``μ = E[
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
-from hamiltonian_rl.problems.estimation.checks import observed, refuse_labels, refuse_targets
+from hamiltonian_rl.problems.estimation.checks import checked_sigma, observed, refuse_labels, refuse_targets
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.observations import Observations
 from hamiltonian_rl.problems.estimation.task import EstimationTask, Outcomes
@@ -32,9 +31,9 @@ class GaussianMean(EstimationTask):
     """
 
     def __init__(self, targets: Any, sigma: float = 1.0) -> None:
-        if not 0.0 < sigma < math.inf:
-            raise UsageError(f"sigma = {sigma!r}; expected a positive number.")
-        self.data, self.sigma = observed(targets), float(sigma)
+        known = checked_sigma(sigma, estimated=False)
+        assert known is not None
+        self.data, self.sigma = observed(targets), known
         refuse_labels(self.data, "a Gaussian")
         self.names, self.groups = ("mean",), (slice(0, 1),)
         self.start = self.data.targets.mean()[None]
@@ -64,7 +63,7 @@ class Gaussian(EstimationTask):
         self.names, self.groups = ("mean", "sigma"), (slice(0, 2),)
         y = self.data.targets
         spread = y.std(correction=0)
-        self.start = torch.stack([y.mean(), spread if spread > 0.0 else torch.ones_like(spread)])
+        self.start = torch.stack([y.mean(), spread if y.min() < y.max() else torch.ones_like(spread)])
 
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
         y = data.targets
@@ -135,6 +134,13 @@ class _OneParameter(EstimationTask):
         infinite = not bool(self.inverses[self.parameter](mean).isfinite())
         return f"all targets are {mean.item():g}, and {self.parameter} runs to infinity" if infinite else ""
 
+    def boundary(self) -> torch.Tensor | None:
+        """Return the parameter of a mean without variance, which only the boundary of the domain has; else None."""
+        mean = self.data.targets.mean()
+        if self.no_maximum() or bool(self._variance(mean) > 0.0):
+            return None
+        return self.inverses[self.parameter](mean)[None]
+
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
         """Return ``(dμ/dθ)²/v(μ)``, shape ``(1, 1)``."""
         slope = torch.func.grad(lambda theta: self.mean(theta).squeeze())(params)
@@ -201,7 +207,8 @@ class Poisson(_OneParameter):
         y = data.targets
         theta = params[..., :1]
         if self.parameter == "rate":
-            return torch.xlogy(y, theta) - theta - torch.lgamma(y + 1.0)
+            outside = torch.where(theta < 0.0, -torch.inf, 0.0)  # which a count of 0 alone would not notice
+            return torch.xlogy(y, theta) - theta - torch.lgamma(y + 1.0) + outside
         return y * theta - torch.exp(theta) - torch.lgamma(y + 1.0)
 
     def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
@@ -220,6 +227,11 @@ class Exponential(_OneParameter):
     def _check(self, data: Observations) -> None:
         refuse_labels(data, "an exponential distribution")
         refuse_targets(data, data.targets < 0.0, "waiting times, 0 or more")
+
+    def no_maximum(self, params: torch.Tensor | None = None) -> str:
+        """Return whether all waiting times are zero."""
+        runs = "infinity" if self.parameter == "rate" else "zero"
+        return "" if self.data.targets.max() > 0.0 else f"all targets are 0, and {self.parameter} runs to {runs}"
 
     def _inside(self, y: torch.Tensor) -> torch.Tensor:
         return y.mean() if y.max() > 0.0 else torch.ones_like(y[0])

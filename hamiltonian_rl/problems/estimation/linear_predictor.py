@@ -13,10 +13,11 @@ import torch
 from scipy.optimize import linprog
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.problems.estimation.checks import observed
+from hamiltonian_rl.problems.estimation.checks import observed, refuse_input_scale
 from hamiltonian_rl.problems.estimation.observations import Observations
 from hamiltonian_rl.problems.estimation.task import EstimationTask, Layer
 
+MOST_ENTRIES = 50_000_000  # of a linear programme: beyond, it takes gigabytes and hours
 TINY = 1e-300  # a row of zeros has slope zero
 NEARLY_CERTAIN = -1e-6  # log-likelihood of an observation that separation may explain
 SEPARATED = 1e-6  # what the linear programme must gain an observation, beside the 1e-7 that it lets rows be off
@@ -40,6 +41,8 @@ class LinearPredictor(EstimationTask):
             self.data = dataclasses.replace(self.data, inputs=x)
         if x is None and not intercept:
             raise UsageError(f"{type(self).__name__} has no inputs and no intercept: there is nothing to estimate.")
+        if x is not None:
+            refuse_input_scale(x, self.data.input_names)
         width = 0 if x is None else x.shape[1]
         names = self.data.input_names or tuple(f"x{i}" for i in range(1, width + 1))
         if intercept and "intercept" in names:
@@ -81,6 +84,8 @@ class LinearPredictor(EstimationTask):
         """
         if params is not None and not (self.log_likelihood(params) > NEARLY_CERTAIN).any():
             return ""
+        if self._rows_of_recession() * self.n_params > MOST_ENTRIES:
+            return ""
         no_loss, no_change = self._recession()
         if not len(no_loss):
             return ""
@@ -95,6 +100,9 @@ class LinearPredictor(EstimationTask):
             "some combination of the inputs tells the outcomes apart without an error (separable data), and "
             "coefficients run to infinity"
         )
+
+    def _rows_of_recession(self) -> int:
+        return len(self.data)
 
     def _recession(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows ``d`` with which no observation loses where ``d·β >= 0``, and those where ``d·β = 0``."""

@@ -8,7 +8,6 @@ Reference:
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch.func import functional_call, vmap
 
 from hamiltonian_rl.errors import UsageError, first_line
-from hamiltonian_rl.problems.estimation.checks import class_targets, observed
+from hamiltonian_rl.problems.estimation.checks import checked_sigma, class_targets, observed, refuse_scale
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.observations import Observations
 from hamiltonian_rl.problems.estimation.task import EstimationTask, Layer, Outcomes
@@ -184,10 +183,10 @@ class ModuleRegressor(_ModuleTask):
     """
 
     def __init__(self, module: torch.nn.Module, targets: Any, inputs: Any = None, sigma: float | None = 1.0) -> None:
-        if sigma is not None and not 0.0 < sigma < math.inf:
-            raise UsageError(f"sigma = {sigma!r}; expected a positive number, or None to estimate it.")
+        self.sigma = checked_sigma(sigma, estimated=True)
         self.data = targets if isinstance(targets, Observations) else Observations.of(targets, inputs)
-        self.data, self.sigma = self.data.with_targets(self.data.targets.to(torch.float64)), sigma
+        self.data = self.data.with_targets(self.data.targets.to(torch.float64))
+        refuse_scale(self.data)
         self._take_module(module, ("sigma",) if sigma is None else ())
         if self.data.targets.ndim > 2:
             raise UsageError(f"The targets have shape {tuple(self.data.targets.shape)}; expected (N,) or (N, d).")

@@ -9,14 +9,13 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.problems.estimation.checks import refuse_labels, refuse_targets
+from hamiltonian_rl.problems.estimation.checks import checked_sigma, refuse_labels, refuse_targets
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.linear_predictor import LinearPredictor
 from hamiltonian_rl.problems.estimation.observations import Observations
@@ -36,19 +35,19 @@ class LinearRegression(LinearPredictor):
     """
 
     def __init__(self, targets: Any, inputs: Any = None, sigma: float | None = None, intercept: bool = True) -> None:
-        if sigma is not None and not 0.0 < sigma < math.inf:
-            raise UsageError(f"sigma = {sigma!r}; expected a positive number, or None to estimate it.")
+        self.sigma = checked_sigma(sigma, estimated=True)
         self._take(targets, inputs, intercept)
         refuse_labels(self.data, "linear regression")
         if sigma is None and "sigma" in self.feature_names:
             raise UsageError('There is an input "sigma" beside the estimated noise. Rename it, or give sigma.')
-        self.sigma, p = sigma, len(self.feature_names)
+        p = len(self.feature_names)
         self.names = self.feature_names + (("sigma",) if sigma is None else ())
         self.groups = (slice(0, p), *([slice(p, p + 1)] if sigma is None else []))
         self.start = torch.zeros(len(self.names), dtype=torch.float64)
         if sigma is None:
-            spread = self.data.targets.std(correction=0)
-            self.start[-1] = spread if spread > 0.0 else 1.0
+            y = self.data.targets
+            varied, size = y.std(correction=0), y.square().mean().sqrt()
+            self.start[-1] = varied if varied > EXACT * size else size if size > 0.0 else 1.0
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
         """Return whether the inputs fit all targets without a residual, where ``σ`` is estimated."""

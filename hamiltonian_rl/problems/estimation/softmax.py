@@ -10,7 +10,7 @@ import torch
 from hamiltonian_rl.problems.estimation.checks import class_targets
 from hamiltonian_rl.problems.estimation.linear_predictor import LinearPredictor
 from hamiltonian_rl.problems.estimation.observations import Observations
-from hamiltonian_rl.problems.estimation.task import Outcomes
+from hamiltonian_rl.problems.estimation.task import MOST_NUMBERS, Outcomes, refuse_dense
 
 
 class SoftmaxRegression(LinearPredictor):
@@ -29,6 +29,9 @@ class SoftmaxRegression(LinearPredictor):
         self.names = tuple(f"{label}: {feature}" for label in named for feature in self.feature_names)
         self.groups = tuple(slice(c * p, (c + 1) * p) for c in range(len(named)))
         self.start = torch.zeros(len(self.names), dtype=torch.float64)
+
+    def _rows_of_recession(self) -> int:
+        return len(self.data) * (self.n_classes - 1)
 
     def _recession(self) -> tuple[np.ndarray, np.ndarray]:
         design, classes = self.design().numpy(), self.data.targets.numpy()
@@ -61,8 +64,15 @@ class SoftmaxRegression(LinearPredictor):
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
         """Return ``(1/N) Σ_n (diag(p_n) - p_n p_nᵀ) ⊗ x_n x_nᵀ``."""
+        refuse_dense(self.n_params, type(self).__name__)
+        design, size, p = self.design(), self.n_params, len(self.feature_names)
         shares = self.log_probabilities(params).exp()[:, int(self.reference) :]
-        of_classes = torch.diag_embed(shares) - shares[:, :, None] * shares[:, None, :]
-        design = self.design()
-        size = self.n_params
-        return torch.einsum("ncd,ni,nj->cidj", of_classes, design, design).reshape(size, size) / len(design)
+        own, mixed = params.new_zeros(size // p, p, p), params.new_zeros(size, size)
+        together = max(1, MOST_NUMBERS // size)
+        for first in range(0, len(design), together):
+            of_some, rows = shares[first : first + together], design[first : first + together]
+            weighted = (of_some[:, :, None] * rows[:, None, :]).flatten(1)
+            own = own + (weighted.T @ rows).reshape(-1, p, p)
+            mixed = mixed + weighted.T @ weighted
+        each = torch.einsum("cij,cd->cidj", own, torch.eye(len(own), dtype=own.dtype))
+        return (each.reshape(size, size) - mixed) / len(design)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hamiltonian_rl.problems.estimation.control import EstimationControl
 
 Outcomes = list[tuple[Observations, torch.Tensor]]  # targets for every input, and their weights
+MOST_NUMBERS = 20_000_000  # held together, beside what is returned
+LARGEST_DENSE = 16_384  # parameters of a dense Fisher information: 2 GB
 CHUNK = 1024  # observations whose scores are computed together
 
 
@@ -34,6 +36,25 @@ class Layer(NamedTuple):
     places: torch.Tensor
     inputs: torch.Tensor
     slopes: torch.Tensor
+
+
+def refuse_dense(n_params: int, owner: str) -> None:
+    """Refuse a dense matrix of all parameters that would not fit, before it is made.
+
+    Raises:
+        UsageError: There are more than 16,384 parameters.
+
+    Example:
+        >>> refuse_dense(100_000, "SoftmaxRegression")
+        Traceback (most recent call last):
+        hamiltonian_rl.errors.UsageError: SoftmaxRegression has 100,000 parameters, whose dense Fisher information ...
+    """
+    if n_params > LARGEST_DENSE:
+        raise UsageError(
+            f"{owner} has {n_params:,} parameters, whose dense Fisher information of {n_params:,} x {n_params:,} "
+            f"numbers would take {8e-9 * n_params**2:,.1f} GB; at most {LARGEST_DENSE:,} parameters are taken. Take "
+            'fewer classes or inputs, fisher_information(..., structure="diagonal"), or hamiltonian_rl.optim.'
+        )
 
 
 class EstimationTask(ABC):
@@ -102,10 +123,13 @@ class EstimationTask(ABC):
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
         """Return the exact ``F(θ) = (1/N) Σ_n E_y[g_n g_nᵀ]`` (Eq. 23), shape ``(P, P)``; by its `outcomes`."""
+        refuse_dense(self.n_params, type(self).__name__)
         total = params.new_zeros(self.n_params, self.n_params)
+        size = max(1, MOST_NUMBERS // self.n_params)
         for data, weights in self.outcomes(params):
-            scores = self.scores(params, data)
-            total += torch.einsum("n,ni,nj->ij", weights, scores, scores)
+            for first in range(0, len(data), size):
+                scores = self.scores(params, data[first : first + size])
+                total += torch.einsum("n,ni,nj->ij", weights[first : first + size], scores, scores)
         return total / len(self.data)
 
     def layers(self, params: torch.Tensor, data: Observations | None = None) -> tuple[Layer, ...]:
@@ -119,6 +143,10 @@ class EstimationTask(ABC):
             params: Where a search ended: what takes long is asked only where these speak for it.
         """
         return ""
+
+    def boundary(self) -> torch.Tensor | None:
+        """Return the maximum where it certainly lies on the boundary of the domain, shape ``(P,)``; else None."""
+        return None
 
     def mean_log_likelihood(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
         """Return ``ℓ(θ)``, shape ``(...)``."""
