@@ -69,7 +69,8 @@ def read_columns(path: Path, target: str, inputs: tuple[str, ...] | list[str] | 
     for name in wanted:
         texts = [row[names.index(name)].strip() for row in rows]
         _refuse_missing(path, name, texts, lines)
-        _refuse_underscores(path, name, texts, lines)
+        if name != target or all(_number(text.replace("_", "")) is not None for text in texts):  # no labels
+            _refuse_underscores(path, name, texts, lines)
         values = [_number(text) for text in texts]
         if name == target and all(value is None for value in values):
             labels = tuple(sorted(set(texts)))
