@@ -19,6 +19,8 @@ from hamiltonian_rl.solvers.maximum_likelihood import Estimate, maximum_likeliho
 LEVEL = 0.05
 WANTED_DRAWS = 199
 MANY = 2000  # observations from which White's limit is nearly reached
+ROUNDING = 1e-6  # of ρ
+NO_ERROR = ", and no p-value: every observation is as far out as every other, so that ρ has no standard error."
 NO_RESIDUAL = (
     "Nothing to test: the fit leaves no residual beside the model's noise, and all scores are zero or rounding. For "
     "the same reason the sandwich and the efficiency are not defined."
@@ -132,6 +134,8 @@ class EstimationReport:
     def _test_rows(self, test: InformationTest) -> dict[str, str]:
         if math.isnan(test.rho):
             return {"Information-matrix test": NO_RESIDUAL}
+        if test.empty and abs(test.rho) > ROUNDING:
+            return {"Information-matrix test": f"ρ = {test.rho:.4f}{NO_ERROR}"}
         if test.empty:
             return {"Information-matrix test": "Nothing to test: the model's ρ is 0 at every maximum."}
         p_value, drawn = test.p_value, ""

@@ -24,7 +24,18 @@ from hamiltonian_rl.optim.saved_state import check_saved
 
 
 class GradientWarning(UserWarning):
-    """A gradient was not finite: the step was skipped, and nothing has changed."""
+    """A gradient was not finite: the step was skipped, and nothing has changed.
+
+    Example:
+        >>> from hamiltonian_rl.optim import FisherRoot
+        >>> optimizer = FisherRoot([torch.nn.Parameter(torch.zeros(1))])
+        >>> optimizer.param_groups[0]["params"][0].grad = torch.tensor([torch.nan])
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     _ = optimizer.step()
+        >>> caught[0].category.__name__, optimizer.skipped
+        ('GradientWarning', 1)
+    """
 
 
 class FisherOptimizer(torch.optim.Optimizer):
@@ -37,6 +48,11 @@ class FisherOptimizer(torch.optim.Optimizer):
 
     A step whose gradients are not all finite is skipped with a `GradientWarning`: parameters and state stay as they
     are, and ``skipped`` counts it.
+
+    Example:
+        >>> from hamiltonian_rl.optim import FisherRoot, LeastAction
+        >>> [issubclass(kind, FisherOptimizer) for kind in (FisherRoot, LeastAction)]
+        [True, True]
     """
 
     length_name: ClassVar[str] = "lr"  # what the class calls a group's ``lr``
@@ -72,7 +88,14 @@ class FisherOptimizer(torch.optim.Optimizer):
         self.fisher, self.skipped = getattr(self, "fisher", None), getattr(self, "skipped", 0)
 
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
-        """Return ``α`` and ``κ`` of `hamiltonian_rl.optim.gains.step_gain`."""
+        """Return ``α`` and ``κ`` of `hamiltonian_rl.optim.gains.step_gain`.
+
+        Example:
+            >>> from hamiltonian_rl.optim import LeastAction
+            >>> optimizer = LeastAction([torch.nn.Parameter(torch.zeros(1))], dt=0.5)
+            >>> optimizer.length_and_newton({"lr": 3.0, "mass": 9.0})  # α = dt/√m, κ = α/2
+            (1.0, 0.5)
+        """
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -80,6 +103,13 @@ class FisherOptimizer(torch.optim.Optimizer):
 
         Raises:
             UsageError: An option is out of its range, or the parameters are not the watched model's.
+
+        Example:
+            >>> from hamiltonian_rl.optim import LeastAction
+            >>> optimizer = LeastAction([torch.nn.Parameter(torch.zeros(1))], dt=0.5)
+            >>> optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))], "lr": 0.1, "mass": 2.0})
+            >>> [group["lr"] for group in optimizer.param_groups]
+            [0.5, 0.1]
         """
         owner = type(self).__name__
         if not isinstance(param_group, dict) or "params" not in param_group:
@@ -111,7 +141,14 @@ class FisherOptimizer(torch.optim.Optimizer):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next step depends on, the draws of the `ModelFisher` among it."""
+        """Return everything that the next step depends on, the draws of the `ModelFisher` among it.
+
+        Example:
+            >>> from hamiltonian_rl.optim import FisherRoot, ModelFisher
+            >>> model = torch.nn.Linear(2, 2)
+            >>> sorted(FisherRoot(model.parameters(), fisher=ModelFisher(model)).state_dict())
+            ['fisher', 'param_groups', 'state']
+        """
         state = super().state_dict()
         return state if self.fisher is None else state | {"fisher": self.fisher.state_dict()}
 
@@ -121,6 +158,14 @@ class FisherOptimizer(torch.optim.Optimizer):
         Raises:
             UsageError: It is another optimizer's, or of another structure, of other parameters, or one of both has a
                 `ModelFisher` and the other has none; nothing has changed then.
+
+        Example:
+            >>> from hamiltonian_rl.optim import FisherRoot
+            >>> param = torch.nn.Parameter(torch.zeros(1))
+            >>> optimizer = FisherRoot([param], lr=0.5)
+            >>> optimizer.load_state_dict(FisherRoot([param], lr=0.25).state_dict())
+            >>> optimizer.param_groups[0]["lr"]
+            0.25
         """
         units = [
             [[p] for p in g["params"]] if g["structure"] == "diagonal" else self._units_of(g) for g in self.param_groups
@@ -145,6 +190,15 @@ class FisherOptimizer(torch.optim.Optimizer):
 
         Raises:
             UsageError: A gradient is sparse, or the `ModelFisher` has seen no forward pass yet.
+
+        Example:
+            >>> from hamiltonian_rl.optim import FisherRoot
+            >>> theta = torch.nn.Parameter(torch.tensor([3.0]))
+            >>> optimizer = FisherRoot([theta], lr=0.5, structure="dense", betas=(0.0, 0.9), eps=0.0)
+            >>> (2.0 * theta.square()).sum().backward()
+            >>> optimizer.step()  # F = g² of the first batch, so that it moves by α
+            >>> theta.item()
+            2.5
         """
         loss = None
         if closure is not None:

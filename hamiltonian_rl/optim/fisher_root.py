@@ -51,5 +51,12 @@ class FisherRoot(FisherOptimizer):
         super().__init__(params, {"lr": lr, "structure": structure}, fisher, options)
 
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
-        """Return ``α`` and zero."""
+        """Return ``α`` and zero.
+
+        Example:
+            >>> import torch
+            >>> optimizer = FisherRoot([torch.nn.Parameter(torch.zeros(2))], lr=0.25)
+            >>> optimizer.length_and_newton(optimizer.param_groups[0])
+            (0.25, 0.0)
+        """
         return float(group["lr"]), 0.0

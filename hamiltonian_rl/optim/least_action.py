@@ -59,6 +59,13 @@ class LeastAction(FisherOptimizer):
         super().__init__(params, {"lr": dt, "mass": mass, "structure": structure}, fisher, options)
 
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
-        """Return ``dt/√m`` and its half."""
+        """Return ``dt/√m`` and its half.
+
+        Example:
+            >>> import torch
+            >>> optimizer = LeastAction([torch.nn.Parameter(torch.zeros(2))], dt=0.5, mass=4.0)
+            >>> optimizer.length_and_newton(optimizer.param_groups[0])
+            (0.25, 0.125)
+        """
         length = float(group["lr"]) / float(group["mass"]) ** 0.5
         return length, 0.5 * length

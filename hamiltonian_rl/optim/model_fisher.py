@@ -29,14 +29,25 @@ from hamiltonian_rl.optim.options import is_whole
 
 
 class Rows(NamedTuple):
-    """A linear layer's inputs ``(R, in [+ 1])`` and its gradients ``(S·R, out)``, divided by ``√N``."""
+    """A linear layer's inputs ``(R, in [+ 1])`` and its gradients ``(S·R, out)``, divided by ``√N``.
+
+    Example:
+        >>> rows = Rows(inputs=torch.tensor([[2.0, 1.0]]), gradients=torch.tensor([[3.0]]))
+        >>> rows.gradients.mT @ rows.inputs  # a layer's gradient, the bias last
+        tensor([[6., 3.]])
+    """
 
     inputs: Tensor
     gradients: Tensor
 
 
 class Look(NamedTuple):
-    """One look at the model: rows by weight, gradients ``(S·N, *shape)`` by parameter, and ``N``."""
+    """One look at the model: rows by weight, gradients ``(S·N, *shape)`` by parameter, and ``N``.
+
+    Example:
+        >>> Look(rows={}, gradients={}, observations=32).observations
+        32
+    """
 
     rows: dict[Tensor, Rows]
     gradients: dict[Tensor, Tensor]
@@ -103,21 +114,54 @@ class ModelFisher:
         self._finalizer = weakref.finalize(self, _remove, handles)
 
     def take(self) -> Look | None:
-        """Return the look of this step, once; None when there was none. Counts the step."""
+        """Return the look of this step, once; None when there was none. Counts the step.
+
+        Example:
+            >>> model = nn.Linear(3, 2)
+            >>> watcher = ModelFisher(model)
+            >>> watcher.by_rows = True  # as an optimizer with structure="kronecker" sets it
+            >>> _ = model(torch.ones(8, 3))
+            >>> watcher.take().observations, watcher.take(), watcher.steps
+            (8, None, 2)
+        """
         look, self._look = self._look, None
         self.steps += 1
         return look
 
     def drop(self) -> None:
-        """Forget the look of this step: its gradients were not finite."""
+        """Forget the look of this step: its gradients were not finite.
+
+        Example:
+            >>> model = nn.Linear(3, 2)
+            >>> watcher = ModelFisher(model)
+            >>> watcher.by_rows = True  # as an optimizer with structure="kronecker" sets it
+            >>> _ = model(torch.ones(8, 3))
+            >>> watcher.drop()
+            >>> watcher.take() is None
+            True
+        """
         self._look = None
 
     def close(self) -> None:
-        """Stop watching; so it is too when nothing refers to it any more."""
+        """Stop watching; so it is too when nothing refers to it any more.
+
+        Example:
+            >>> model = nn.Linear(3, 2)
+            >>> watcher = ModelFisher(model)
+            >>> before = len(model._forward_hooks)
+            >>> watcher.close()
+            >>> before, len(model._forward_hooks)
+            (2, 0)
+        """
         self._finalizer()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next draws depend on."""
+        """Return what the next draws depend on.
+
+        Example:
+            >>> sorted(ModelFisher(nn.Linear(3, 2)).state_dict())
+            ['generator', 'steps']
+        """
         return {"steps": self.steps, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -127,6 +171,12 @@ class ModelFisher:
 
         Raises:
             UsageError: It is no state of a `ModelFisher`.
+
+        Example:
+            >>> one, other = ModelFisher(nn.Linear(3, 2), seed=1), ModelFisher(nn.Linear(3, 2), seed=2)
+            >>> other.load_state_dict(one.state_dict())
+            >>> torch.rand(2, generator=one.generator).equal(torch.rand(2, generator=other.generator))
+            True
         """
         if not isinstance(state, Mapping) or not {"steps", "generator"} <= state.keys():
             raise UsageError(

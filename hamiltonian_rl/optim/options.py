@@ -57,7 +57,7 @@ def completed(options: Options, owner: str) -> dict[str, Any]:
         UsageError: There is no such option.
 
     Example:
-        >>> completed({"refersh": 3}, "FisherRoot")  # doctest: +ELLIPSIS
+        >>> completed({"refersh": 3}, "FisherRoot")
         Traceback (most recent call last):
         hamiltonian_rl.errors.UsageError: FisherRoot has no option "refersh". Did you mean "refresh"?
     """
@@ -95,7 +95,7 @@ def check_tensors(params: Any, owner: str) -> None:
         UsageError: One is no tensor of real floating-point numbers, or there are none.
 
     Example:
-        >>> check_tensors([torch.zeros(2, dtype=torch.complex64)], "FisherRoot")  # doctest: +ELLIPSIS
+        >>> check_tensors([torch.zeros(2, dtype=torch.complex64)], "FisherRoot")
         Traceback (most recent call last):
         hamiltonian_rl.errors.UsageError: FisherRoot: params[0], of shape (2,), is of torch.complex64; expected ...
     """
@@ -120,6 +120,12 @@ def check_options(group: Mapping[str, Any], owner: str, length: str) -> None:
 
     Raises:
         UsageError: One is of another type, or out of its range.
+
+    Example:
+        >>> group = {**DEFAULTS, "structure": "block", "lr": 0.1, "eps": 0.01, "betas": 0.9}
+        >>> check_options(group, "FisherRoot", "lr")
+        Traceback (most recent call last):
+        hamiltonian_rl.errors.UsageError: FisherRoot: betas is 0.9; expected two numbers in [0, 1), such as (0.9 ...
     """
     _check_structure(group["structure"], owner)
     for name in ("lr", "eps", "weight_decay"):

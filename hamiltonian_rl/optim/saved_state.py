@@ -26,6 +26,15 @@ def check_saved(saved: Any, groups: Groups, units: list[list[list[Tensor]]], own
 
     Raises:
         UsageError: It is another optimizer's, of another structure, or of other parameters.
+
+    Example:
+        >>> import torch
+        >>> from hamiltonian_rl.optim import FisherRoot
+        >>> param = torch.nn.Parameter(torch.zeros(2))
+        >>> state = torch.optim.SGD([param]).state_dict()
+        >>> check_saved(state, FisherRoot([param]).param_groups, [[[param]]], "FisherRoot", "lr")
+        Traceback (most recent call last):
+        hamiltonian_rl.errors.UsageError: FisherRoot: the state is another optimizer's: a group of it lacks "str ...
     """
     if not isinstance(saved, Mapping) or not {"param_groups", "state"} <= saved.keys():
         raise UsageError(f"{owner}: the state is {type(saved).__name__}; expected what state_dict() returned.")

@@ -29,7 +29,12 @@ CLOSE = 1e-6  # residual, in standard errors times √N, at which rounding may s
 
 
 class EstimateStatus(Enum):
-    """How maximum likelihood ended; each member is a sentence that says what to do."""
+    """How maximum likelihood ended; each member is a sentence that says what to do.
+
+    Example:
+        >>> EstimateStatus.BOUNDARY.value.partition(",")[0]
+        "The maximum lies on the boundary of the parameters' domain"
+    """
 
     CONVERGED = "The score is zero to tolerance or rounding: a maximum of the likelihood, alone nearby."
     SINGULAR = (
@@ -66,6 +71,12 @@ class Estimate:
         residual: ``√(gᵀ F⁻¹ g)``: how far a further step would go, in standard errors over ``√N``.
         rank: Of the Fisher information; below P other parameters fit as well.
         reason: Why there is no maximum, half a sentence, where that is known.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import GaussianMean
+        >>> estimate = maximum_likelihood(GaussianMean([1.0, 2.0, 3.0, 6.0], sigma=2.0))
+        >>> estimate.params.item(), estimate.standard_errors().item()  # the mean, and σ/√N
+        (3.0, 1.0)
     """
 
     task: EstimationTask
@@ -79,7 +90,13 @@ class Estimate:
 
     @property
     def converged(self) -> bool:
-        """Whether the likelihood has a maximum here, be it one of many."""
+        """Whether the likelihood has a maximum here, be it one of many.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import Gaussian
+            >>> maximum_likelihood(Gaussian([1.0, 3.0])).converged, maximum_likelihood(Gaussian([3.0, 3.0])).converged
+            (True, False)
+        """
         return self.status in (EstimateStatus.CONVERGED, EstimateStatus.SINGULAR)
 
     def unwrap(self) -> Estimate:
@@ -87,6 +104,14 @@ class Estimate:
 
         Raises:
             SolverError: It did not converge; the message says why and what to change.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import Gaussian
+            >>> maximum_likelihood(Gaussian([1.0, 3.0])).unwrap().params
+            tensor([2., 1.], dtype=torch.float64)
+            >>> maximum_likelihood(Gaussian([3.0, 3.0])).unwrap()
+            Traceback (most recent call last):
+            hamiltonian_rl.errors.SolverError: maximum_likelihood: There is no maximum: the likelihood goes on ...
         """
         if not self.converged:
             raise SolverError(
@@ -96,7 +121,13 @@ class Estimate:
         return self
 
     def sentence(self) -> str:
-        """Return the status in words, with its reason."""
+        """Return the status in words, with its reason.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import Gaussian
+            >>> maximum_likelihood(Gaussian([3.0, 3.0])).sentence().rpartition(". ")[2]
+            'Here all targets are 3, and sigma runs to zero.'
+        """
         return f"{self.status.value} Here {self.reason}." if self.reason else self.status.value
 
     def covariance(self, kind: str = "fisher") -> torch.Tensor:
@@ -109,6 +140,12 @@ class Estimate:
 
         Reference:
             White (1982), "Maximum likelihood estimation of misspecified models", theorem 3.2.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> estimate = maximum_likelihood(GaussianMean([1.0, 2.0, 3.0, 6.0], sigma=2.0))
+            >>> estimate.covariance(), estimate.covariance("sandwich")  # σ²/N, and the variance of the data over N
+            (tensor([[1.]], dtype=torch.float64), tensor([[0.8750]], dtype=torch.float64))
         """
         if kind not in ("fisher", "sandwich"):
             raise UsageError(f'kind = "{kind}"; expected fisher or sandwich.')
@@ -128,6 +165,12 @@ class Estimate:
 
         NaN where a parameter is not identified, and of the sandwich also where it is rounding: nothing is left there
         that would say how large the noise is.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> estimate = maximum_likelihood(GaussianMean([1.0, 2.0, 3.0, 6.0], sigma=2.0))
+            >>> estimate.standard_errors(), maximum_likelihood(GaussianMean([3.0])).standard_errors("sandwich")
+            (tensor([1.], dtype=torch.float64), tensor([nan], dtype=torch.float64))
         """
         errors = self.covariance(kind).diagonal().clamp(min=0.0).sqrt()
         if kind == "sandwich":
@@ -135,7 +178,14 @@ class Estimate:
         return torch.where(self.identified(), errors, math.nan)
 
     def identified(self) -> torch.Tensor:
-        """Return which parameters the data determine, shape ``(P,)``: those that a singular F sees wholly."""
+        """Return which parameters the data determine, shape ``(P,)``: those that a singular F sees wholly.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import LinearRegression
+            >>> x = [[1.0, 2.0, 0.0], [2.0, 4.0, 1.0], [3.0, 6.0, 5.0], [4.0, 8.0, 2.0]]
+            >>> maximum_likelihood(LinearRegression([1.0, 0.0, 2.0, 1.0], x, sigma=1.0)).identified()  # x2 is 2 x1
+            tensor([ True, False, False,  True])
+        """
         fisher = self.task.fisher(self.params)
         root = inverse_root(fisher)
         # F⁻F projects on what F sees; a parameter wholly within it has a row of the identity.

@@ -50,6 +50,12 @@ def field_residual(
         divergence: Whether with the term of ``∇·F⁻¹``.
         prefactor: ``c`` of ``L = c (∇ℓ)ᵀF⁻¹∇ℓ - ℓ`` where it is not ``1/(2P)``: then ``1 + 2c E[∇·(F⁻¹∇ℓ)]``.
         inverse_metric: Gives another matrix ``(P, P)`` than ``F⁻¹`` at each ``θ``, such as ``η I`` of gradient descent.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import Bernoulli
+        >>> coin = Bernoulli([1, 1, 1, 0], "logit")
+        >>> abs(field_residual(coin, coin.start)) < 1e-12  # at the maximum
+        True
     """
     theta = task.checked(params)
     size = task.n_params

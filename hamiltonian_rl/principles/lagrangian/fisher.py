@@ -72,12 +72,24 @@ def fisher_information(
 
 
 def outer_information(task: EstimationTask, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-    """Return ``K = (1/N) Σ_n g_n g_nᵀ`` over the data, shape ``(P, P)``."""
+    """Return ``K = (1/N) Σ_n g_n g_nᵀ`` over the data, shape ``(P, P)``.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import GaussianMean
+        >>> outer_information(GaussianMean([1.0, 5.0]), torch.tensor([3.0]))  # the mean square of y - 3
+        tensor([[4.]], dtype=torch.float64)
+    """
     return fisher_information(task, params, "empirical", data=data).matrix()
 
 
 def curvature(task: EstimationTask, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-    """Return ``J = -(1/N) Σ_n ∇²ℓ_n`` over the data, shape ``(P, P)``."""
+    """Return ``J = -(1/N) Σ_n ∇²ℓ_n`` over the data, shape ``(P, P)``.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import Exponential
+        >>> curvature(Exponential([1.0, 5.0]), torch.tensor([0.5]))  # 1/rate²
+        tensor([[4.]], dtype=torch.float64)
+    """
     refuse_dense(task.n_params, type(task).__name__)
     theta, observations = task.checked(params), task.data if data is None else data
     slope_of = torch.func.grad(lambda at: task.mean_log_likelihood(at, observations))

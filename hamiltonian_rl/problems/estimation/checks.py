@@ -107,6 +107,12 @@ def refuse_targets(data: Observations, bad: torch.Tensor, expected: str) -> None
 
     Raises:
         UsageError: There is a bad one; with its place, its value and what was expected.
+
+    Example:
+        >>> data = Observations.of([0.0, 2.0])
+        >>> refuse_targets(data, data.targets > 1.0, "0 or 1")
+        Traceback (most recent call last):
+        hamiltonian_rl.errors.UsageError: "y" is 2 at observation 1 (1 of 2 are no such); expected 0 or 1.
     """
     if bad.any():
         row = int(bad.nonzero()[0])
@@ -122,6 +128,11 @@ def refuse_labels(data: Observations, model: str) -> None:
 
     Raises:
         UsageError: The targets stand for labels.
+
+    Example:
+        >>> refuse_labels(Observations.of([0.0, 1.0], labels=("no", "yes")), "linear regression")
+        Traceback (most recent call last):
+        hamiltonian_rl.errors.UsageError: "y" holds labels (no, yes), and linear regression needs numbers. Write ...
     """
     if data.labels:
         raise UsageError(
@@ -135,6 +146,13 @@ def class_targets(data: Observations) -> tuple[torch.Tensor, int]:
 
     Raises:
         UsageError: They are no such numbers, one of them is missing in between, or there is one class alone.
+
+    Example:
+        >>> class_targets(Observations.of([0.0, 2.0, 1.0]))
+        (tensor([0, 2, 1]), 3)
+        >>> class_targets(Observations.of([0.0, 2.0]))
+        Traceback (most recent call last):
+        hamiltonian_rl.errors.UsageError: No observation is of class 1, while "y" goes up to 2; present: 0, 2. N ...
     """
     y = data.targets
     refuse_targets(data, (y < 0) | (y != y.round()) | (y > MOST_CLASSES), "the number of a class: 0, 1, 2, ...")

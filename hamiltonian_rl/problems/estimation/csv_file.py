@@ -24,6 +24,10 @@ class Columns:
             where there are some.
         labels: The texts in the target's column, sorted; empty where it holds numbers.
         lines: Of the file, in which each row stands, from 1; the names stand in the first.
+
+    Example:
+        >>> Columns({"y": np.array([0.0, 1.0])}, labels=("no", "yes"), lines=(2, 3)).labels
+        ('no', 'yes')
     """
 
     numbers: dict[str, np.ndarray]

@@ -50,12 +50,24 @@ class GaussianMean(EstimationTask):
         return gaussian_outcomes(data, params[0].expand(len(data)), params.new_tensor(self.sigma))
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``1/σ²``, shape ``(1, 1)``."""
+        """Return ``1/σ²``, shape ``(1, 1)``.
+
+        Example:
+            >>> GaussianMean([1.0, 2.0], sigma=0.5).fisher(torch.zeros(1))
+            tensor([[4.]])
+        """
         return params.new_full((1, 1), self.sigma**-2)
 
 
 class Gaussian(EstimationTask):
-    """``y ~ N(mean, sigma²)``, both unknown: ``F = diag(1/σ², 2/σ²)``."""
+    """``y ~ N(mean, sigma²)``, both unknown: ``F = diag(1/σ², 2/σ²)``.
+
+    Example:
+        >>> task = Gaussian([1.0, 3.0])
+        >>> task.start, task.fisher(torch.tensor([2.0, 0.5]))
+        (tensor([2., 1.], dtype=torch.float64), tensor([[4., 0.],
+                [0., 8.]]))
+    """
 
     def __init__(self, targets: Any) -> None:
         self.data = observed(targets)
@@ -78,12 +90,22 @@ class Gaussian(EstimationTask):
         return gaussian_outcomes(data, params[0].expand(len(data)), params[1])
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
-        """Return whether all targets are the same."""
+        """Return whether all targets are the same.
+
+        Example:
+            >>> Gaussian([3.0, 3.0]).no_maximum()
+            'all targets are 3, and sigma runs to zero'
+        """
         y = self.data.targets
         return f"all targets are {y[0].item():g}, and sigma runs to zero" if y.min() == y.max() else ""
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``diag(1/σ², 2/σ²)``."""
+        """Return ``diag(1/σ², 2/σ²)``.
+
+        Example:
+            >>> Gaussian([1.0, 3.0]).fisher(torch.tensor([2.0, 2.0])).diagonal()
+            tensor([0.2500, 0.5000])
+        """
         return torch.diag(params.new_tensor([1.0, 2.0]) / params[1] ** 2)
 
 
@@ -115,7 +137,12 @@ class _OneParameter(EstimationTask):
         return y.mean()
 
     def mean(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``μ = E[y]``, shape ``(..., 1)``."""
+        """Return ``μ = E[y]``, shape ``(..., 1)``.
+
+        Example:
+            >>> Poisson([1, 2], "log_rate").mean(torch.tensor([0.0])), Exponential([1.0]).mean(torch.tensor([4.0]))
+            (tensor([1.]), tensor([0.2500]))
+        """
         return self.parameters[self.parameter](params[..., :1])
 
     def _variance(self, mean: torch.Tensor) -> torch.Tensor:
@@ -129,20 +156,36 @@ class _OneParameter(EstimationTask):
         return [(data.with_targets((mean + sign * step).expand(len(data))), half) for sign in (-1.0, 1.0)]
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
-        """Return whether the mean lies where the parameter is infinite: no successes, or no failures, or no events."""
+        """Return whether the mean lies where the parameter is infinite: no successes, or no failures, or no events.
+
+        Example:
+            >>> Poisson([0, 0], "log_rate").no_maximum()
+            'all targets are 0, and log_rate runs to infinity'
+        """
         mean = self.data.targets.mean()
         infinite = not bool(self.inverses[self.parameter](mean).isfinite())
         return f"all targets are {mean.item():g}, and {self.parameter} runs to infinity" if infinite else ""
 
     def boundary(self) -> torch.Tensor | None:
-        """Return the parameter of a mean without variance, which only the boundary of the domain has; else None."""
+        """Return the parameter of a mean without variance, which only the boundary of the domain has; else None.
+
+        Example:
+            >>> Poisson([0, 0]).boundary(), Poisson([0, 1]).boundary()
+            (tensor([0.], dtype=torch.float64), None)
+        """
         mean = self.data.targets.mean()
         if self.no_maximum() or bool(self._variance(mean) > 0.0):
             return None
         return self.inverses[self.parameter](mean)[None]
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``(dμ/dθ)²/v(μ)``, shape ``(1, 1)``."""
+        """Return ``(dμ/dθ)²/v(μ)``, shape ``(1, 1)``.
+
+        Example:
+            >>> theta = torch.tensor([4.0])
+            >>> Exponential([1.0, 2.0]).fisher(theta), Poisson([1, 2]).fisher(theta)  # 1/θ² and 1/θ
+            (tensor([[0.0625]]), tensor([[0.2500]]))
+        """
         slope = torch.func.grad(lambda theta: self.mean(theta).squeeze())(params)
         fisher: torch.Tensor = slope[:, None] ** 2 / self._variance(self.mean(params))
         return fisher
@@ -185,7 +228,13 @@ class Bernoulli(_OneParameter):
 
 
 class Poisson(_OneParameter):
-    """Counts with mean ``rate``, or with ``log_rate = log(rate)``."""
+    """Counts with mean ``rate``, or with ``log_rate = log(rate)``.
+
+    Example:
+        >>> task = Poisson([0, 2, 4], "log_rate")
+        >>> round(task.start.exp().item(), 9), round(task.fisher(task.start).item(), 9)  # both are the mean count
+        (2.0, 2.0)
+    """
 
     parameters: ClassVar[dict[str, Link]] = {"rate": lambda theta: theta, "log_rate": torch.exp}
     inverses: ClassVar[dict[str, Link]] = {"rate": lambda mean: mean, "log_rate": torch.log}
@@ -216,7 +265,13 @@ class Poisson(_OneParameter):
 
 
 class Exponential(_OneParameter):
-    """``p(y) = exp(-y/μ)/μ`` for ``y >= 0``, in its ``mean`` ``μ`` or in its ``rate`` ``1/μ``."""
+    """``p(y) = exp(-y/μ)/μ`` for ``y >= 0``, in its ``mean`` ``μ`` or in its ``rate`` ``1/μ``.
+
+    Example:
+        >>> task = Exponential([1.0, 3.0])
+        >>> task.start, task.fisher(task.start)  # the rate is 1/ȳ, and F its square's inverse: ȳ²
+        (tensor([0.5000], dtype=torch.float64), tensor([[4.]], dtype=torch.float64))
+    """
 
     parameters: ClassVar[dict[str, Link]] = {"rate": lambda theta: 1.0 / theta, "mean": lambda theta: theta}
     inverses: ClassVar[dict[str, Link]] = {"rate": lambda mean: 1.0 / mean, "mean": lambda mean: mean}
@@ -229,7 +284,12 @@ class Exponential(_OneParameter):
         refuse_targets(data, data.targets < 0.0, "waiting times, 0 or more")
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
-        """Return whether all waiting times are zero."""
+        """Return whether all waiting times are zero.
+
+        Example:
+            >>> Exponential([0.0, 0.0], "mean").no_maximum()
+            'all targets are 0, and mean runs to zero'
+        """
         runs = "infinity" if self.parameter == "rate" else "zero"
         return "" if self.data.targets.max() > 0.0 else f"all targets are 0, and {self.parameter} runs to {runs}"
 

@@ -50,14 +50,25 @@ class LinearRegression(LinearPredictor):
             self.start[-1] = varied if varied > EXACT * size else size if size > 0.0 else 1.0
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
-        """Return whether the inputs fit all targets without a residual, where ``σ`` is estimated."""
+        """Return whether the inputs fit all targets without a residual, where ``σ`` is estimated.
+
+        Example:
+            >>> LinearRegression([1.0, 3.0], inputs=[0.0, 1.0]).no_maximum()  # a line goes through two points
+            'the inputs fit all targets without a residual, and sigma runs to zero'
+        """
         y, design = self.data.targets, self.design()
         left = y - design @ torch.linalg.lstsq(design, y[:, None], driver="gelsd").solution[:, 0]
         exact = self.sigma is None and left.norm() <= EXACT * y.norm()
         return "the inputs fit all targets without a residual, and sigma runs to zero" if exact else ""
 
     def noise(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``σ``, shape ``(..., 1)``."""
+        """Return ``σ``, shape ``(..., 1)``.
+
+        Example:
+            >>> task = LinearRegression([1.0, 2.0, 2.0], inputs=[0.0, 1.0, 2.0])
+            >>> task.noise(torch.tensor([0.0, 1.0, 0.5]))  # the last parameter
+            tensor([0.5000])
+        """
         return params[..., -1:] if self.sigma is None else torch.full_like(params[..., -1:], self.sigma)
 
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
@@ -72,14 +83,26 @@ class LinearRegression(LinearPredictor):
         return gaussian_outcomes(data, self.predictor(params, data), self.noise(params).squeeze(-1))
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``E[x xᵀ]/σ²``, and ``2/σ²`` for an estimated ``σ``."""
+        """Return ``E[x xᵀ]/σ²``, and ``2/σ²`` for an estimated ``σ``.
+
+        Example:
+            >>> task = LinearRegression([1.0, 2.0, 4.0], inputs=[-1.0, 0.0, 1.0])
+            >>> task.fisher(torch.tensor([0.0, 0.0, 0.5], dtype=torch.float64)).diagonal()  # 1, E[x²], 2, each over σ²
+            tensor([4.0000, 2.6667, 8.0000], dtype=torch.float64)
+        """
         variance = self.noise(params) ** 2
         of_coefficients = self._weighted(torch.ones(len(self.data), dtype=torch.float64)) / variance
         return of_coefficients if self.sigma is not None else _joined(of_coefficients, 2.0 / variance)
 
 
 class LogisticRegression(LinearPredictor):
-    """``y`` is 1 with probability ``1/(1 + exp(-x·β))``, else 0: ``w = μ (1 - μ)``."""
+    """``y`` is 1 with probability ``1/(1 + exp(-x·β))``, else 0: ``w = μ (1 - μ)``.
+
+    Example:
+        >>> task = LogisticRegression([0, 1, 1, 1])  # of an intercept alone: the logit of the share of ones
+        >>> bool(task.scores(torch.tensor([3.0], dtype=torch.float64).log()).sum().abs() < 1e-12)
+        True
+    """
 
     def __init__(self, targets: Any, inputs: Any = None, intercept: bool = True) -> None:
         self._take(targets, inputs, intercept)
@@ -113,13 +136,25 @@ class LogisticRegression(LinearPredictor):
         ]
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``(1/N) Σ_n μ_n (1 - μ_n) x_n x_nᵀ``."""
+        """Return ``(1/N) Σ_n μ_n (1 - μ_n) x_n x_nᵀ``.
+
+        Example:
+            >>> task = LogisticRegression([0, 1], inputs=[1.0, 3.0])
+            >>> task.fisher(task.start).diagonal()  # at β = 0: 1/4, E[x²]/4
+            tensor([0.2500, 1.2500], dtype=torch.float64)
+        """
         predictor = self.predictor(params)
         return self._weighted(torch.sigmoid(predictor) * torch.sigmoid(-predictor))
 
 
 class PoissonRegression(LinearPredictor):
-    """Counts ``y`` with mean ``exp(x·β)``: ``w = μ``."""
+    """Counts ``y`` with mean ``exp(x·β)``: ``w = μ``.
+
+    Example:
+        >>> task = PoissonRegression([1, 2, 6])  # of an intercept alone: the log of the mean count
+        >>> round(task.start.exp().item(), 9), round(task.fisher(task.start).item(), 9)
+        (3.0, 3.0)
+    """
 
     def __init__(self, targets: Any, inputs: Any = None, intercept: bool = True) -> None:
         self._take(targets, inputs, intercept)
@@ -154,7 +189,13 @@ class PoissonRegression(LinearPredictor):
         return [(data.with_targets(mean + sign * mean.sqrt()), half) for sign in (-1.0, 1.0)]
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``(1/N) Σ_n μ_n x_n x_nᵀ``."""
+        """Return ``(1/N) Σ_n μ_n x_n x_nᵀ``.
+
+        Example:
+            >>> task = PoissonRegression([1, 2], inputs=[1.0, 3.0])
+            >>> task.fisher(torch.zeros(2, dtype=torch.float64)).diagonal()  # at β = 0: 1, E[x²]
+            tensor([1., 5.], dtype=torch.float64)
+        """
         return self._weighted(torch.exp(self.predictor(params)))
 
 

@@ -18,6 +18,12 @@ class SoftmaxRegression(LinearPredictor):
 
     Without a reference class adding one vector to all ``β_c`` changes nothing (a gauge): the Fisher information is
     singular, of rank ``(C - 1) p``. With it ``β_0 = 0``, and the parameters are those of the other classes.
+
+    Example:
+        >>> task = SoftmaxRegression([0, 1, 2, 2], reference=True)
+        >>> shares = torch.tensor([1.0, 2.0], dtype=torch.float64).log()  # of classes 1 and 2, beside that of class 0
+        >>> task.names, task.log_probabilities(shares)[0].exp()
+        (('1: intercept', '2: intercept'), tensor([0.2500, 0.2500, 0.5000], dtype=torch.float64))
     """
 
     def __init__(self, targets: Any, inputs: Any = None, intercept: bool = True, reference: bool = False) -> None:
@@ -42,7 +48,12 @@ class SoftmaxRegression(LinearPredictor):
         return rows[against.any(1)], rows[:0]
 
     def log_probabilities(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-        """Return ``log p(c | x_n)``, shape ``(..., N, C)``."""
+        """Return ``log p(c | x_n)``, shape ``(..., N, C)``.
+
+        Example:
+            >>> SoftmaxRegression([0, 1, 2]).log_probabilities(torch.zeros(3, dtype=torch.float64))[0].exp()
+            tensor([0.3333, 0.3333, 0.3333], dtype=torch.float64)
+        """
         design = self.design(data)
         coefficients = params.reshape(*params.shape[:-1], -1, design.shape[1])
         predictors = design @ coefficients.transpose(-1, -2)
@@ -63,7 +74,14 @@ class SoftmaxRegression(LinearPredictor):
         return [(data.with_targets(torch.full((len(data),), c)), shares[:, c]) for c in range(self.n_classes)]
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``(1/N) Σ_n (diag(p_n) - p_n p_nᵀ) ⊗ x_n x_nᵀ``."""
+        """Return ``(1/N) Σ_n (diag(p_n) - p_n p_nᵀ) ⊗ x_n x_nᵀ``.
+
+        Example:
+            >>> task = SoftmaxRegression([0, 1])
+            >>> task.fisher(task.start)  # diag(p) - p pᵀ with p = 1/2: singular along (1, 1)
+            tensor([[ 0.2500, -0.2500],
+                    [-0.2500,  0.2500]], dtype=torch.float64)
+        """
         refuse_dense(self.n_params, type(self).__name__)
         design, size, p = self.design(), self.n_params, len(self.feature_names)
         shares = self.log_probabilities(params).exp()[:, int(self.reference) :]
