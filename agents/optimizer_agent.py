@@ -127,7 +127,7 @@ class OptimizerAgent(Agent):
             raise UsageError("This agent has no environment whose parameters to move. Give it one with set_env(env).")
         problem, rule, rate = self._problem, self.settings.rule, self.settings.learning_rate
         params = torch.as_tensor(np.asarray(observations, np.float64))
-        gradients = mean_scores(problem.task, params)
+        gradients = _mean_scores(problem.task, params)
         if rule in TORCH:
             moves = rows.steps(TORCH[rule], rate, params, gradients)
         else:
@@ -164,15 +164,8 @@ class OptimizerAgent(Agent):
         self._predicting.set_state(tree["predicting"])
 
 
-def mean_scores(task: EstimationTask, params: torch.Tensor) -> torch.Tensor:
-    """Return ``∇ℓ(θ)`` of each row, shape ``(B, P)``.
-
-    Example:
-        >>> from hamiltonian_rl.problems.estimation import GaussianMean
-        >>> mean_scores(GaussianMean([1.0, 3.0]), torch.tensor([[0.0], [2.0]]))  # ȳ - mean
-        tensor([[2.],
-                [0.]])
-    """
+def _mean_scores(task: EstimationTask, params: torch.Tensor) -> torch.Tensor:
+    """Return ``∇ℓ(θ)`` of each row, shape ``(B, P)``."""
     with torch.enable_grad():  # also where somebody rolls out without
         params = params.detach().requires_grad_()
         (gradients,) = torch.autograd.grad(task.mean_log_likelihood(params).sum(), params)

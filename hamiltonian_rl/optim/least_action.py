@@ -34,6 +34,9 @@ class LeastAction(FisherOptimizer):
         maximize: Whether parameters climb.
         foreach: Whether ``"diagonal"`` updates all parameters at once, or one by one in less memory.
 
+    Raises:
+        UsageError: An option is of another type or out of its range, or there is nothing to move.
+
     Example:
         >>> import torch
         >>> theta = torch.nn.Parameter(torch.tensor([3.0]))

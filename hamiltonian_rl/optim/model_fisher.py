@@ -71,6 +71,9 @@ class ModelFisher:
             single observations (dense, block, diagonal) are asked for.
         seed: Of the draws.
 
+    Raises:
+        UsageError: An option is of another type or out of its range, or processes are joined by torch.distributed.
+
     Example:
         >>> from hamiltonian_rl.optim import LeastAction
         >>> _ = torch.manual_seed(0)

@@ -129,16 +129,16 @@ def check_options(group: Mapping[str, Any], owner: str, length: str) -> None:
     """
     _check_structure(group["structure"], owner)
     for name in ("lr", "eps", "weight_decay"):
-        if not (is_number(group[name]) and 0.0 <= float(group[name]) < math.inf):
+        if not (_is_number(group[name]) and 0.0 <= float(group[name]) < math.inf):
             named = f"{length} (lr of a group)" if name == "lr" and length != "lr" else name
             raise UsageError(f"{owner}: {named} is {group[name]!r}; expected a finite number, 0 or more.")
-    if "mass" in group and not (is_number(group["mass"]) and 0.0 < float(group["mass"]) < math.inf):
+    if "mass" in group and not (_is_number(group["mass"]) and 0.0 < float(group["mass"]) < math.inf):
         raise UsageError(f"{owner}: mass is {group['mass']!r}; expected a finite positive number.")
     betas = group["betas"]
     if not (
         isinstance(betas, tuple | list)
         and len(betas) == 2
-        and all(is_number(beta) and 0.0 <= float(beta) < 1.0 for beta in betas)
+        and all(_is_number(beta) and 0.0 <= float(beta) < 1.0 for beta in betas)
     ):
         raise UsageError(f"{owner}: betas is {betas!r}; expected two numbers in [0, 1), such as (0.9, 0.95).")
     if not is_whole(group["refresh"]):
@@ -166,18 +166,6 @@ def check_keys(group: Mapping[str, Any], known: Iterable[str], owner: str) -> No
             raise UsageError(f'{owner}: a group has "{key}", which is no option. Did you mean "{near[0]}"?')
 
 
-def is_number(value: Any) -> bool:
-    """Return whether the value is one real number, be it a tensor's; True and False are none.
-
-    Example:
-        >>> is_number(0.1), is_number(torch.tensor(0.1)), is_number("0.1"), is_number(True)
-        (True, True, False, False)
-    """
-    if isinstance(value, Tensor):
-        return value.numel() == 1 and value.dtype != torch.bool and not value.is_complex()
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
 def is_whole(value: Any) -> bool:
     """Return whether the value is a whole number of at least 1; True is none.
 
@@ -193,3 +181,10 @@ def _check_structure(structure: Any, owner: str) -> None:
         raise UsageError(f"{owner}: structure is {structure!r}; expected one of {', '.join(STRUCTURES)}.")
     if structure not in STRUCTURES:
         raise UsageError(f'{owner} has no structure "{structure}". {did_you_mean(structure, STRUCTURES)}')
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether the value is one real number, be it a tensor's; True and False are none."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and value.dtype != torch.bool and not value.is_complex()
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -51,6 +51,9 @@ def bootstrap_information_test(
         generator: Of the draws.
         progress: Called with the number of fits.
 
+    Raises:
+        UsageError: No draw is asked for, or there is nothing to test.
+
     Reference:
         Horowitz (1994), "Bootstrap-based critical values for the information matrix test".
 

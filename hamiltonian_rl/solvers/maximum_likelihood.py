@@ -138,6 +138,9 @@ class Estimate:
                 ``J⁻¹ K J⁻¹/N``, right for large N also where it is not; NaN where the fit leaves no residual, so that
                 the data do not say how large the noise is.
 
+        Raises:
+            UsageError: There is no such kind.
+
         Reference:
             White (1982), "Maximum likelihood estimation of misspecified models", theorem 3.2.
 
@@ -216,6 +219,10 @@ def maximum_likelihood(
         tol: Largest ``√(gᵀ F⁻¹ g)``.
         max_iterations: Steps at the most.
         progress: Called with the number of steps and the residual.
+
+    Raises:
+        UsageError: ``tol`` or ``max_iterations`` is not positive, the start lies outside the domain, or the task has
+            more than 16,384 parameters.
 
     Example:
         >>> from hamiltonian_rl.problems.estimation import PoissonRegression

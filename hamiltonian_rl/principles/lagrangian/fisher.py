@@ -43,6 +43,10 @@ def fisher_information(
         n_samples: For "monte_carlo".
         generator: For "monte_carlo".
 
+    Raises:
+        UsageError: There is no such kind or structure, no draw, no layer for "kronecker", a parameter in no group
+            or in two, or a dense one of more than 16,384 parameters.
+
     Reference:
         Kunstner, Balles and Hennig (2019), "Limitations of the empirical Fisher approximation"; Martens and Grosse
         (2015), "Optimizing neural networks with Kronecker-factored approximate curvature", section 3.

@@ -24,6 +24,13 @@ Link = Callable[[torch.Tensor], torch.Tensor]
 class GaussianMean(EstimationTask):
     """``y ~ N(mean, σ²)`` with ``σ`` known: ``F = 1/σ²``.
 
+    Args:
+        targets: ``y``, shape ``(N,)``, in any unit; `Observations`, an array or a list.
+        sigma: ``σ`` in units of the targets.
+
+    Raises:
+        UsageError: The targets are no numbers, or labels, or sigma is no positive number.
+
     Example:
         >>> task = GaussianMean([1.0, 2.0, 4.5], sigma=0.5)
         >>> task.start, task.fisher(task.start)
@@ -61,6 +68,12 @@ class GaussianMean(EstimationTask):
 
 class Gaussian(EstimationTask):
     """``y ~ N(mean, sigma²)``, both unknown: ``F = diag(1/σ², 2/σ²)``.
+
+    Args:
+        targets: ``y``, shape ``(N,)``, in any unit.
+
+    Raises:
+        UsageError: The targets are no numbers, or labels.
 
     Example:
         >>> task = Gaussian([1.0, 3.0])
@@ -194,6 +207,13 @@ class _OneParameter(EstimationTask):
 class Bernoulli(_OneParameter):
     """``y`` is 1 with probability ``μ``, else 0; in its mean ``μ`` or in the logit ``log(μ/(1 - μ))``.
 
+    Args:
+        targets: ``y``, 0 or 1, shape ``(N,)``.
+        parameter: "mean" (a probability) or "logit" (nats).
+
+    Raises:
+        UsageError: A target is neither 0 nor 1, or there is no such parameter.
+
     Example:
         >>> task = Bernoulli([1, 0, 1, 1], "logit")
         >>> task.fisher(task.start)  # μ (1 - μ)
@@ -229,6 +249,13 @@ class Bernoulli(_OneParameter):
 
 class Poisson(_OneParameter):
     """Counts with mean ``rate``, or with ``log_rate = log(rate)``.
+
+    Args:
+        targets: Counts, shape ``(N,)``.
+        parameter: "rate" (counts an observation) or "log_rate".
+
+    Raises:
+        UsageError: A target is no count, or there is no such parameter.
 
     Example:
         >>> task = Poisson([0, 2, 4], "log_rate")
@@ -266,6 +293,13 @@ class Poisson(_OneParameter):
 
 class Exponential(_OneParameter):
     """``p(y) = exp(-y/μ)/μ`` for ``y >= 0``, in its ``mean`` ``μ`` or in its ``rate`` ``1/μ``.
+
+    Args:
+        targets: Waiting times, 0 or more, shape ``(N,)``.
+        parameter: "rate" (events in a unit of the targets' time) or "mean" (in that unit).
+
+    Raises:
+        UsageError: A target is negative, or there is no such parameter.
 
     Example:
         >>> task = Exponential([1.0, 3.0])

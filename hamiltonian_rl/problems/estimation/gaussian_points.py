@@ -35,6 +35,9 @@ def gaussian_outcomes(
         mean: Shape ``(N,)`` or ``(N, d)``.
         sigma: A number.
 
+    Returns:
+        Targets of the shape of ``mean``, each with weights ``(N,)``.
+
     Example:
         >>> data = Observations.of([0.0])
         >>> points = gaussian_outcomes(data, torch.tensor([1.0]), torch.tensor(2.0))

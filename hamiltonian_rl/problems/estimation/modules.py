@@ -165,6 +165,14 @@ class _ModuleTask(EstimationTask):
 class ModuleClassifier(_ModuleTask):
     """``y`` is class ``c`` with probability ``softmax(module(x))_c``.
 
+    Args:
+        module: Its outputs are logits, shape ``(N, classes)``.
+        targets: Classes 0, 1, ..., each there, shape ``(N,)``.
+        inputs: What the module takes.
+
+    Raises:
+        UsageError: A target is no class, or the module does not take the inputs or return logits.
+
     Example:
         >>> task = ModuleClassifier(torch.nn.Linear(2, 3), targets=[0, 1, 2], inputs=[[0, 1], [1, 0], [1, 1]])
         >>> task.n_params, task.names[0]
@@ -216,6 +224,10 @@ class ModuleRegressor(_ModuleTask):
         targets: Shape ``(N,)`` or ``(N, d)``.
         inputs: What the module takes.
         sigma: ``σ``; None to estimate it.
+
+    Raises:
+        UsageError: The module does not take the inputs, its outputs are not of the targets' shape, or sigma is no
+            positive number.
 
     Example:
         >>> net = torch.nn.Linear(1, 1, bias=False)

@@ -149,6 +149,9 @@ class Observations:
             target: Name of the target's column; text in all of its lines is taken for labels of classes.
             inputs: Names of the columns of the inputs; without it all the others.
 
+        Raises:
+            UsageError: The file cannot be read, or a value is missing or no number; with its line.
+
         Example:
             >>> import tempfile
             >>> with tempfile.TemporaryDirectory() as folder:

@@ -27,6 +27,16 @@ EXACT = 1e-11  # residuals, beside the targets, that are rounding
 class LinearRegression(LinearPredictor):
     """``y ~ N(x·β, σ²)``, with ``σ`` known or the last parameter.
 
+    Args:
+        targets: ``y``, shape ``(N,)``.
+        inputs: ``x``, shape ``(N, p)`` or ``(N,)``, without a column of ones.
+        sigma: ``σ`` in units of the targets; None to estimate it.
+        intercept: Whether a column of ones is put before the inputs.
+
+    Raises:
+        UsageError: The targets are labels, sigma is no positive number, an input has a parameter's name, or there is
+            nothing to estimate.
+
     Example:
         >>> task = LinearRegression([1.0, 2.0, 2.0], inputs=[0.0, 1.0, 2.0], sigma=1.0)
         >>> task.names, task.fisher(task.start)
@@ -98,6 +108,14 @@ class LinearRegression(LinearPredictor):
 class LogisticRegression(LinearPredictor):
     """``y`` is 1 with probability ``1/(1 + exp(-x·β))``, else 0: ``w = μ (1 - μ)``.
 
+    Args:
+        targets: ``y``, 0 or 1, shape ``(N,)``.
+        inputs: ``x``, shape ``(N, p)`` or ``(N,)``; ``β`` is in log odds by their units.
+        intercept: Whether a column of ones is put before the inputs.
+
+    Raises:
+        UsageError: A target is neither 0 nor 1, or all are the same.
+
     Example:
         >>> task = LogisticRegression([0, 1, 1, 1])  # of an intercept alone: the logit of the share of ones
         >>> bool(task.scores(torch.tensor([3.0], dtype=torch.float64).log()).sum().abs() < 1e-12)
@@ -149,6 +167,14 @@ class LogisticRegression(LinearPredictor):
 
 class PoissonRegression(LinearPredictor):
     """Counts ``y`` with mean ``exp(x·β)``: ``w = μ``.
+
+    Args:
+        targets: Counts, shape ``(N,)``.
+        inputs: ``x``, shape ``(N, p)`` or ``(N,)``; ``β`` is in logs of the mean count by their units.
+        intercept: Whether a column of ones is put before the inputs.
+
+    Raises:
+        UsageError: A target is no count, or all are 0.
 
     Example:
         >>> task = PoissonRegression([1, 2, 6])  # of an intercept alone: the log of the mean count

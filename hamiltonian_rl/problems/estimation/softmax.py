@@ -19,6 +19,16 @@ class SoftmaxRegression(LinearPredictor):
     Without a reference class adding one vector to all ``β_c`` changes nothing (a gauge): the Fisher information is
     singular, of rank ``(C - 1) p``. With it ``β_0 = 0``, and the parameters are those of the other classes.
 
+    Args:
+        targets: Classes 0, 1, ..., C - 1, each there, shape ``(N,)``.
+        inputs: ``x``, shape ``(N, p)`` or ``(N,)``.
+        intercept: Whether a column of ones is put before the inputs.
+        reference: Whether class 0 has no coefficients; the others' are log odds against it.
+
+    Raises:
+        UsageError: A target is no class, one is missing, or there is one alone; of `fisher`, which is dense, also where
+            there are more than 16,384 parameters.
+
     Example:
         >>> task = SoftmaxRegression([0, 1, 2, 2], reference=True)
         >>> shares = torch.tensor([1.0, 2.0], dtype=torch.float64).log()  # of classes 1 and 2, beside that of class 0

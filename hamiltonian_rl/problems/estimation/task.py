@@ -146,6 +146,9 @@ class EstimationTask(ABC):
         ``Σ w g gᵀ = E_y[g gᵀ]`` exactly: all outcomes with their probabilities where they are few, and otherwise points
         that have the moments which the score depends on.
 
+        Raises:
+            UsageError: The task says none.
+
         Example:
             >>> from hamiltonian_rl.problems.estimation import Poisson
             >>> outcomes = Poisson([7]).outcomes(torch.tensor([4.0]))
@@ -171,6 +174,9 @@ class EstimationTask(ABC):
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
         """Return the exact ``F(θ) = (1/N) Σ_n E_y[g_n g_nᵀ]`` (Eq. 23), shape ``(P, P)``; by its `outcomes`.
+
+        Raises:
+            UsageError: The task says no outcomes, or has more than 16,384 parameters.
 
         Example:
             >>> from hamiltonian_rl.problems.estimation import LogisticRegression
@@ -293,6 +299,9 @@ class EstimationTask(ABC):
         self, mass: float = 1.0, dt: float = 0.1, horizon: int | None = None, **options: Any
     ) -> EstimationControl:
         """Return the control problem that moves the parameters; options as of `EstimationControl`.
+
+        Raises:
+            UsageError: A number is out of range.
 
         Example:
             >>> from hamiltonian_rl.problems.estimation import GaussianMean
