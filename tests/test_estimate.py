@@ -114,6 +114,14 @@ def test_a_bernoulli_model_leaves_nothing_to_test(hrl, logistic_data) -> None:
     assert "Nothing to test: the model's ρ is 0 at every maximum." in outcome.out
 
 
+def test_a_rho_without_a_standard_error_is_printed_without_a_p_value(hrl, tmp_path) -> None:
+    """Counts of 0 and 20 are all 10 from their mean: ρ is 1 - 10/100, and every observation adds the same to it."""
+    path = write(tmp_path / "two.csv", {"y": np.array([0, 20] * 20)})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "poisson", "--bootstrap", 5)
+    assert outcome.code == 0, outcome.err
+    assert "ρ = 0.9000, and no p-value" in outcome.out
+
+
 def test_a_fit_without_a_residual_leaves_nothing_to_test(hrl, tmp_path) -> None:
     """As many parameters as rows with sigma known, and counts that are all one: every score is zero, or rounding."""
     rng = np.random.default_rng(0)
