@@ -24,6 +24,8 @@ TRIALS = {"multilinear": 22, "cubic": 9}
 ROUNDS = 3  # times that all coordinates of an action of several are gone through
 REACH = 3.0  # times as far as a round moved, the line along that move is looked at
 GOLDEN = 0.3819660112501051
+STENCIL = 1e-3  # of the range of an action: what `polished` takes differences over
+KINK = 1e-3  # of what q falls within a stencil: a loss beyond rounding, which no smooth maximum knows
 Evaluate = Callable[[np.ndarray], np.ndarray]  # actions (M, m) to q (M,), the states being fixed
 
 
@@ -104,7 +106,52 @@ class GridBackup:
             raise UsageError(f"No action satisfies the constraints at state {states[int(best.argmin())].tolist()}.")
         if self.refines:
             self._refine(chosen, best, lambda actions: self.q(later, states, actions, step, last=last))
+            if self.grid.interpolation == "cubic":
+                there, q = self.polished(later, states, chosen, step, last=last)
+                better = q > best
+                chosen[better], best[better] = there[better], q[better]
         return chosen, best
+
+    @np.errstate(invalid="ignore")  # beside an action that is not allowed
+    def polished(
+        self, later: Interpolant | None, states: np.ndarray, actions: np.ndarray, step: int, *, last: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return actions ``(M, m)`` moved to where the differences of q vanish, by one step of Newton, and their q.
+
+        A maximum that is found by values is known to the root of their rounding; where q is smooth, differences tell
+        it to rounding. Coordinates near a limit stay; so does an action where q is not concave, from which the step
+        leads away, or loses.
+        """
+        space: Any = self.problem.action_space
+        low, high = space.low.astype(float), space.high.astype(float)
+        spacing = STENCIL * (high - low)
+        free = (actions - low > 2.0 * spacing) & (high - actions > 2.0 * spacing)
+
+        def q(*moves: tuple[int, float]) -> np.ndarray:
+            shift = np.zeros(self.size)
+            for coordinate, share in moves:
+                shift[coordinate] += share * spacing[coordinate]
+            return self.q(later, states, actions + free * shift, step, last=last)
+
+        middle, slope = q(), np.zeros_like(actions)
+        bend = np.broadcast_to(-np.eye(self.size), (len(actions), self.size, self.size)).copy()
+        for i in range(self.size):
+            near, far = (q((i, -1.0)), q((i, 1.0))), (q((i, -2.0)), q((i, 2.0)))
+            slope[:, i] = (8.0 * (near[1] - near[0]) - (far[1] - far[0])) / 12.0
+            bend[:, i, i] = np.where(free[:, i], near[0] - 2.0 * middle + near[1], -1.0)
+            for j in range(i):
+                alike = q((i, 1.0), (j, 1.0)) + q((i, -1.0), (j, -1.0))
+                bend[:, i, j] = bend[:, j, i] = 0.25 * (alike - q((i, 1.0), (j, -1.0)) - q((i, -1.0), (j, 1.0)))
+        concave = np.isfinite(bend).all((1, 2)) & np.isfinite(slope).all(1)
+        concave[concave] = np.linalg.eigvalsh(bend[concave])[:, -1] < 0.0
+        bend[~concave], slope[~concave] = -np.eye(self.size), 0.0
+        moved = -np.linalg.solve(bend, slope[..., None])[..., 0]
+        moved[(np.abs(moved) > 1.0).any(1)] = 0.0  # farther than the differences saw
+        there = actions + free * moved * spacing
+        reached = self.q(later, states, there, step, last=last)
+        lost = reached < middle - KINK * np.abs(bend).max((1, 2))
+        there[lost], reached[lost] = actions[lost], middle[lost]
+        return there, reached
 
     def _best_of_grid(
         self, later: Interpolant | None, states: np.ndarray, step: int, last: bool

@@ -94,8 +94,13 @@ class GridSolution(Solution):
         rows, last = self._rows(states), self._is_last(step)
         backup = GridBackup(self.grid, refine=self.refined)
         later = None if last else self._interpolant(step + 1)
-        parts = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
-        found = [backup.best(later, part, step, last=last)[0] for part in parts]
+        found = []
+        for start in range(0, len(rows), BLOCK):
+            part = rows[start : start + BLOCK]
+            actions = backup.best(later, part, step, last=last)[0]
+            if backup.refines and self.grid.interpolation == "cubic":
+                actions, _ = backup.polished(later, part, actions, step, last=last)
+            found.append(actions)
         shape = (*np.shape(states)[:-1], *self.grid.actions.shape[1:])
         return np.concatenate(found).reshape(shape) if found else np.empty(shape, self.grid.actions.dtype)
 
