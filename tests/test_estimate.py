@@ -172,6 +172,12 @@ def test_labels_are_said(hrl, logistic_data, tmp_path) -> None:
     assert "no: coefficients are log odds" in hrl("estimate", path, "--target", "y", "--model", "softmax").out
 
 
+def test_a_label_that_python_reads_as_a_number_is_one_among_others(hrl, tmp_path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("x,y\n0,a\n1,1_0\n2,a\n3,1_0\n", encoding="utf-8")
+    assert "1_0: coefficients are log odds" in hrl("estimate", path, "--target", "y", "--model", "softmax").out
+
+
 def test_names_with_brackets_are_printed_as_they_are(hrl, logistic_data, tmp_path) -> None:
     columns = logistic_data[1]
     path = write(tmp_path / "names.csv", {"[red]x": columns["x"], "[/]": columns["z"], "y [m]": columns["y"]})
