@@ -90,11 +90,26 @@ class EstimationControl(ControlProblem):
             self.phase_plane = (0, 0)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """``θ + dt u``."""
+        """``θ + dt u``.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> problem = GaussianMean([1.0, 3.0]).control_problem(dt=0.5)
+            >>> problem.dynamics(torch.tensor([1.0]), torch.tensor([4.0]), 0)
+            tensor([3.])
+        """
         return state + self.dt * action
 
     def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """``dt (ℓ(θ) - ℓ_0 - ½ m |u|²)``."""
+        """``dt (ℓ(θ) - ℓ_0 - ½ m |u|²)``.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> task = GaussianMean([2.0])
+            >>> problem = task.control_problem(mass=2.0, dt=0.5, reference=float(task.mean_log_likelihood(task.start)))
+            >>> problem.reward(torch.tensor([0.0]), torch.tensor([3.0]), 0)  # dt (-½ (2 - 0)² - ½ m 3²)
+            tensor(-5.5000, dtype=torch.float64)
+        """
         gain = self.task.mean_log_likelihood(state) - self.reference
         return self.dt * (gain - 0.5 * self.mass * (action**2).sum(-1))
 
