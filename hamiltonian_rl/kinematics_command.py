@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,8 @@ def kinematics(
     """
     if not logs:
         raise UsageError("Which logs? For instance: hrl kinematics runs/CartPole-v1/dqn --threshold 475.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise UsageError(f"--threshold is {threshold}; expected a finite number.")
     try:
         _kinematics(logs, tag, threshold, for_good, direction, tensorboard, run_dir)
     except KeyboardInterrupt:
