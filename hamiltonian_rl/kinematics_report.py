@@ -228,7 +228,7 @@ def limit_rows(runs: Sequence[RunKinematics], rises: bool) -> list[dict[str, str
         limit = run.limit
         if limit is not None:
             interval = f"({_value(limit.lower)} to {_value(limit.upper)})"
-            known = math.isfinite(limit.value)
+            known = math.isfinite(limit.value) and math.isfinite(limit.lower) and math.isfinite(limit.upper)
             row[f"{title} (95 % interval)"] = f"{_value(limit.value) if known else 'not in sight'} {interval}"
             row["model"] = _model(limit)
             row["fit window (steps)"] = f"{limit.window[0]:,.0f} to {limit.window[1]:,.0f}, {limit.points} points"

@@ -50,7 +50,10 @@ def test_runs_over_seeds_have_times_medians_and_censored_runs(hrl, tmp_path):
     assert median is not None
     assert int(median[1]) == max(firsts)
     assert all(row["confidence_that_it_decelerates"] > "0.99" for row in rows)
-    assert all(float(row["limit_lower"]) < last < float(row["limit_upper"]) for row, last in zip(rows, (500, 490, 300)))
+    assert all(
+        float(row["limit_lower"]) < last < float(row["limit_upper"])
+        for row, last in zip(rows, (500, 490, 300), strict=True)
+    )
     assert (next((tmp_path / "out").glob("kinematics/*/*/kinematics.png"))).stat().st_size > 10_000
 
 

@@ -215,7 +215,7 @@ def _allowance(residuals: np.ndarray, least: float, noise_rho: float) -> tuple[f
     correlation = float(residuals[:-1] @ residuals[1:]) / total
     rho = min(max(correlation, noise_rho, 0.0), 0.95)
     share = (1.0 - rho) / (1.0 + rho)
-    factor = float(scipy.stats.f.ppf(CONFIDENCE, 1, max(m * share - 3.0, 1.0)))
+    factor = float(scipy.stats.f.ppf(CONFIDENCE, 1, max(m * share - 3.0, 3.0)))
     return correlation, total / (m - 3) / share * factor
 
 
