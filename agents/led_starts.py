@@ -58,6 +58,21 @@ class LedStarts:
         begins = [np.where((actions[:, :, 0] == one).all(-1), paid, -np.inf) for one in self.actions]
         return [np.asarray(actions[np.arange(len(states)), some.argmax(1)]) for some in begins]
 
+    def all(self, states: np.ndarray, steps: int, holds: np.ndarray) -> list[np.ndarray]:
+        """Return the actions of all paths that `best` compares, each ``(B, steps, m)``."""
+        return list(self._ways(states, steps, holds)[0].swapaxes(0, 1))
+
+    def switched(self, states: np.ndarray, steps: int, most: int) -> list[np.ndarray]:
+        """Return up to ``most`` paths' actions, each ``(B, steps, m)``: one action at first, another to the end.
+
+        They are of all but the first action, and the value is not asked: at a cliff of it, a path that just fails to
+        climb looks bad until it is polished.
+        """
+        holds, others = -(-steps // HOLD), range(1, len(self.actions))
+        ways = [[i] * held + [j] * (holds - held) for held in range(1, holds) for i in others for j in others if i != j]
+        taken = [np.repeat(self.actions[way], HOLD, 0)[:steps] for way in ways[:: max(1, -(-len(ways) // most))]]
+        return [np.broadcast_to(one, (len(states), *one.shape)) for one in taken]
+
     def _ways(self, states: np.ndarray, steps: int, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the actions of all paths ``(B, ways, steps, m)``, and what they are worth ``(B, ways)``."""
         first = np.concatenate([[0], np.tile(np.arange(len(self.actions)), len(holds))])

@@ -32,6 +32,7 @@ from hamiltonian_rl.solvers.costate.backend import Phase, choose_backend
 from hamiltonian_rl.solvers.costate.following import along
 
 HOLDS, MOST_WAYS = (1, 4, 10, 2, 7), 16  # how many holds a first action is kept; and paths compared for one start
+MOST_SWITCHED = 64  # paths that switch once
 STATES_AT_ONCE = 1_000
 ITERATIONS, TOL = 15, 1e-6
 STEPS_TRIED = 200  # of a problem without a horizon
@@ -179,7 +180,7 @@ class PlannedModel(ControlModel):
         """Return paths, each the better of one that begins anew and one that goes on as before."""
         value = self._value
         assert value is not None
-        led = self._led(value, states)
+        led = self._led(value, states, anew=any(one is None for one in so_far))
         going = led[0].copy()
         for row, one in enumerate(so_far):
             if one is not None and isinstance(one[0], Plan):
@@ -197,10 +198,12 @@ class PlannedModel(ControlModel):
             paths.append(Plan(here, policy, taken))
         return paths
 
-    def _led(self, value: LearntValue, states: np.ndarray) -> list[np.ndarray]:
+    def _led(self, value: LearntValue, states: np.ndarray, *, anew: bool = False) -> list[np.ndarray]:
         """Return actions to begin with, each ``(B, N, m)``: one is kept for a while, then the greedy ones of V follow.
 
-        The best for each first action: which of them a plan ends up with decides how many swings there are.
+        The best for each first action: which of them a plan ends up with decides how many swings there are. All of them
+        where a path begins ``anew``, and others that switch once: it decides for many steps, and V at its cliffs does
+        not know which of them polishing makes the best.
         """
         actions = self._candidates(1)[:, 0].numpy()
         holds = np.sort(HOLDS[: max(1, (MOST_WAYS - 1) // len(actions))])
@@ -213,7 +216,13 @@ class PlannedModel(ControlModel):
         )
         parts = np.array_split(states, -(-len(states) // STATES_AT_ONCE))
         with torch.no_grad():
-            found = [starts.best_of_each(part, self._steps, holds) for part in parts]
+            if anew:
+                found = [
+                    starts.all(part, self._steps, holds) + starts.switched(part, self._steps, MOST_SWITCHED)
+                    for part in parts
+                ]
+            else:
+                found = [starts.best_of_each(part, self._steps, holds) for part in parts]
         return [np.concatenate(some) for some in zip(*found, strict=True)]
 
     def _held(self, states: torch.Tensor, actions: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,12 @@ SINGULAR = 1e-12  # eigenvalues of F below this share of the largest are zero: n
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Which optimizer moves the parameters."""
+    """Which optimizer moves the parameters.
+
+    Example:
+        >>> OptimizerSettings(rule="adam", learning_rate=0.05).rule
+        'adam'
+    """
 
     rule: str = setting("least-action", f"one of {', '.join((*EXACT, *TORCH))}")
     learning_rate: float = setting(0.1, "of all but least-action, whose step the problem's dt and mass say", above=0)
@@ -102,6 +107,12 @@ class OptimizerAgent(Agent):
             state: Passed through.
             episode_start: Of bool, ``(n,)``: who begins an episode, and averages anew. Without it, nobody does.
             deterministic: Both are the same.
+
+        Example:
+            >>> import gymnasium as gym
+            >>> agent = OptimizerAgent(gym.make("hrl/Estimation-v0"), rule="sgd")
+            >>> agent.predict(np.zeros((3, 2)), episode_start=np.array([True, True, True]))[0].shape
+            (3, 2)
         """
         if episode_start is not None:
             self._predicting.forget(np.atleast_1d(np.asarray(episode_start, bool)))
@@ -116,7 +127,7 @@ class OptimizerAgent(Agent):
             raise UsageError("This agent has no environment whose parameters to move. Give it one with set_env(env).")
         problem, rule, rate = self._problem, self.settings.rule, self.settings.learning_rate
         params = torch.as_tensor(np.asarray(observations, np.float64))
-        gradients = mean_scores(problem.task, params)
+        gradients = _mean_scores(problem.task, params)
         if rule in TORCH:
             moves = rows.steps(TORCH[rule], rate, params, gradients)
         else:
@@ -153,7 +164,7 @@ class OptimizerAgent(Agent):
         self._predicting.set_state(tree["predicting"])
 
 
-def mean_scores(task: EstimationTask, params: torch.Tensor) -> torch.Tensor:
+def _mean_scores(task: EstimationTask, params: torch.Tensor) -> torch.Tensor:
     """Return ``∇ℓ(θ)`` of each row, shape ``(B, P)``."""
     with torch.enable_grad():  # also where somebody rolls out without
         params = params.detach().requires_grad_()

@@ -32,6 +32,15 @@ class Estimation(EstimationControl):
 
     Raises:
         UsageError: There is no such model, or a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> problem = Estimation("linear", horizon=10)
+        >>> problem.horizon, problem.state_names
+        (10, ('x1', 'x2'))
+        >>> best = torch.as_tensor(problem.estimate)
+        >>> abs(float(problem.reward(best, torch.zeros(2), 0))) < 1e-12  # at rest, at the maximum
+        True
     """
 
     def __init__(

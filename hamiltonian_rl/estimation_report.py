@@ -19,6 +19,12 @@ from hamiltonian_rl.solvers.maximum_likelihood import Estimate, maximum_likeliho
 LEVEL = 0.05
 WANTED_DRAWS = 199
 MANY = 2000  # observations from which White's limit is nearly reached
+ROUNDING = 1e-6  # of ρ
+NO_ERROR = ", and no p-value: every observation is as far out as every other, so that ρ has no standard error."
+NO_RESIDUAL = (
+    "Nothing to test: the fit leaves no residual beside the model's noise, and all scores are zero or rounding. For "
+    "the same reason the sandwich and the efficiency are not defined."
+)
 SEES = (
     "It sees noise that is not as large as the model says: overdispersed counts, a wrong sigma, heavy tails. It does "
     "not see a wrong mean whose errors look like noise of the right size, rows that depend on each other, or "
@@ -127,7 +133,9 @@ class EstimationReport:
 
     def _test_rows(self, test: InformationTest) -> dict[str, str]:
         if math.isnan(test.rho):
-            return {"Information-matrix test": "Nothing to test: the fit leaves no residual, and all scores are zero."}
+            return {"Information-matrix test": NO_RESIDUAL}
+        if test.empty and abs(test.rho) > ROUNDING:
+            return {"Information-matrix test": f"ρ = {test.rho:.4f}{NO_ERROR}"}
         if test.empty:
             return {"Information-matrix test": "Nothing to test: the model's ρ is 0 at every maximum."}
         p_value, drawn = test.p_value, ""
@@ -156,21 +164,22 @@ class EstimationReport:
         )
 
     def coefficients(self) -> list[dict[str, str]]:
-        """Return a row a parameter; the standard errors of what is not identified are none."""
+        """Return a row a parameter; in words where a standard error is not identified or not defined."""
         fit = self.estimate
         plain, robust = fit.standard_errors(), fit.standard_errors("sandwich")
         bound = cramer_rao_bound(fit.task.fisher(fit.params), len(fit.task.data)).diagonal()
         efficiency = bound / robust**2
-        columns = zip(fit.task.names, fit.params, plain, robust, efficiency, strict=True)
+        lacks = ["not defined" if known else "not identified" for known in fit.identified().tolist()]
+        columns = zip(fit.task.names, fit.params, plain, robust, efficiency, lacks, strict=True)
         return [
             {
                 "parameter": name,
                 "estimate": f"{value.item():.6g}",
-                "std. error (Fisher)": _shown(by_fisher),
-                "std. error (sandwich)": _shown(by_sandwich),
-                "Cramér-Rao efficiency": _shown(share, 4),
+                "std. error (Fisher)": _shown(by_fisher, lack),
+                "std. error (sandwich)": _shown(by_sandwich, lack),
+                "Cramér-Rao efficiency": _shown(share, lack, 4),
             }
-            for name, value, by_fisher, by_sandwich, share in columns
+            for name, value, by_fisher, by_sandwich, share, lack in columns
         ]
 
 
@@ -227,6 +236,7 @@ def _label_rows(task: EstimationTask) -> dict[str, str]:
     return {"Labels": f"{labels[1]} is 1, {labels[0]} is 0"} if len(labels) == 2 else {}
 
 
-def _shown(value: torch.Tensor, digits: int = 6) -> str:
+def _shown(value: torch.Tensor, lack: str, digits: int = 6) -> str:
+    """Return a number, or in words why there is none."""
     number = value.item()
-    return "not identified" if math.isnan(number) else f"{number:.{digits}g}"
+    return f"{number:.{digits}g}" if math.isfinite(number) else lack

@@ -114,6 +114,14 @@ def test_a_bernoulli_model_leaves_nothing_to_test(hrl, logistic_data) -> None:
     assert "Nothing to test: the model's ρ is 0 at every maximum." in outcome.out
 
 
+def test_a_rho_without_a_standard_error_is_printed_without_a_p_value(hrl, tmp_path) -> None:
+    """Counts of 0 and 20 are all 10 from their mean: ρ is 1 - 10/100, and every observation adds the same to it."""
+    path = write(tmp_path / "two.csv", {"y": np.array([0, 20] * 20)})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "poisson", "--bootstrap", 5)
+    assert outcome.code == 0, outcome.err
+    assert "ρ = 0.9000, and no p-value" in outcome.out
+
+
 def test_a_fit_without_a_residual_leaves_nothing_to_test(hrl, tmp_path) -> None:
     """As many parameters as rows with sigma known, and counts that are all one: every score is zero, or rounding."""
     rng = np.random.default_rng(0)
@@ -121,6 +129,10 @@ def test_a_fit_without_a_residual_leaves_nothing_to_test(hrl, tmp_path) -> None:
     outcome = hrl("estimate", exact, "--target", "y", "--model", "linear", "--sigma", 1)
     assert outcome.code == 0, outcome.err
     assert "Nothing to test: the fit leaves no residual" in outcome.out
+    square = hrl("estimate", exact, "--target", "y", "--model", "linear", "--sigma", 1, "--inputs", "a,b,c")
+    assert "Nothing to test: the fit leaves no residual" in square.out
+    assert row_of(square.out, "a")[2:] == ["not defined"] * 2
+    assert float(row_of(square.out, "a")[1]) > 0.0
     ones = write(tmp_path / "ones.csv", {"x": rng.normal(size=9), "y": np.ones(9, int)})
     assert "the fit leaves no residual" in hrl("estimate", ones, "--target", "y", "--model", "poisson").out
 
@@ -158,6 +170,12 @@ def test_labels_are_said(hrl, logistic_data, tmp_path) -> None:
     path = write(tmp_path / "labels.csv", {"x": columns["x"], "y": np.array(["no", "yes"])[columns["y"]]})
     assert "yes is 1, no is 0" in hrl("estimate", path, "--target", "y", "--model", "logistic").out
     assert "no: coefficients are log odds" in hrl("estimate", path, "--target", "y", "--model", "softmax").out
+
+
+def test_a_label_that_python_reads_as_a_number_is_one_among_others(hrl, tmp_path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("x,y\n0,a\n1,1_0\n2,a\n3,1_0\n", encoding="utf-8")
+    assert "1_0: coefficients are log odds" in hrl("estimate", path, "--target", "y", "--model", "softmax").out
 
 
 def test_names_with_brackets_are_printed_as_they_are(hrl, logistic_data, tmp_path) -> None:
@@ -220,6 +238,20 @@ def test_an_input_that_rounding_takes_for_a_constant_does_not_make_the_test_spea
         ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "poisson", "--sigma", 1], '"sigma" does not apply'),
         ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "linear", "--sigma", -1], "sigma = -1"),
         ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "linear", "--inputs", "y"], "cannot be an input too"),
+        ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "linear", "--inputs", "x,x"], '"x" is named twice'),
+        ("x,x,y\n1,1,0\n2,1,1\n", ["--target", "y", "--model", "linear"], 'two columns "x"'),
+        ("x,y\n1,0\n1_000,1\n", ["--target", "y", "--model", "linear"], '"1_000" at line 3; expected digits alone'),
+        ("x,y\n1,1_0\n2,2_0\n", ["--target", "y", "--model", "softmax"], '"1_0" at line 2'),
+        ("x,y\n1,0,\n2,1,\n", ["--target", "y", "--model", "linear"], "It ends with a comma"),
+        ("x,y,\n1,0,\n2,1,5\n", ["--target", "y", "--model", "linear"], "Column 3 of"),
+        (",x,y\n0,1,0\n1,2,1\n", ["--target", "y", "--model", "linear"], "has no name, as an index"),
+        (",,y\n0,1,0\n1,2,1\n", ["--target", "y", "--model", "linear"], "two columns without a name"),
+        ("x;y\n1,5;0\n2,5;1\n", ["--target", "y", "--model", "linear"], "Write decimals with a point"),
+        ("x\ty\n1\t0\n2\t1\n", ["--target", "y", "--model", "linear"], "separated by tabs"),
+        ("\n \n", ["--target", "y", "--model", "linear"], "is empty"),
+        ("x,y\n1,0\n,\n", ["--target", "y", "--model", "linear"], "at line 3"),
+        ("x,y\n1,1e300\n2,3e300\n", ["--target", "y", "--model", "linear"], 'target "y" is 3e+300'),
+        ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "linear", "--sigma", "1e-300"], "sigma = 1e-300"),
         ("x,y\n1,0\n2,1\n", ["--target", "y", "--model", "bernoulli", "--parameter", "odds"], 'no parameter "odds"'),
     ],
 )
@@ -230,3 +262,41 @@ def test_what_is_wrong_is_a_sentence_and_exits_with_two(hrl, tmp_path, text: str
     assert outcome.code == 2
     assert says in outcome.err
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"\xef\xbb\xbfx,y\n0,1\n1,3\n2,4\n",
+        b"x,y\r\n0,1\r\n1,3\r\n2,4\r\n",
+        b"x,y\r0,1\r1,3\r2,4\r",
+        b"\n\nx,y\n\n0,1\n  \n1,3\n2,4\n\n",
+        b'"x","y"\n"0","1"\n"1", "3"\n2,"4"',
+        b"x,y,\n0,1,\n1,3,\n2,4,\n",
+        b"x,y,,\n0,1,,\n1,3,, \n2,4,,\n",
+        b" x , y \n 0 , 1 \n 1, 3\n2 ,4",
+        b"x,y\n0,1\n1.0,+3\n2e0,4.\n",
+    ],
+)
+def test_a_file_however_it_was_saved_is_the_same_table(hrl, tmp_path, written: bytes) -> None:
+    """The least squares of (0, 1), (1, 3), (2, 4): 7/6 + 3/2 x."""
+    path = tmp_path / "data.csv"
+    path.write_bytes(written)
+    outcome = hrl("estimate", path, "--target", "y", "--model", "linear")
+    assert outcome.code == 0, outcome.err
+    assert [float(row_of(outcome.out, name)[0]) for name in ("intercept", "x")] == pytest.approx([7 / 6, 1.5], rel=1e-5)
+
+
+def test_an_index_without_a_name_may_stay_where_the_inputs_are_named(hrl, tmp_path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(",x,y\n7,0,1\n8,1,3\n9,2,4\n", encoding="utf-8")
+    outcome = hrl("estimate", path, "--target", "y", "--model", "linear", "--inputs", "x")
+    assert float(row_of(outcome.out, "x")[0]) == pytest.approx(1.5, rel=1e-5)
+
+
+def test_thousands_of_classes_exit_with_two_and_the_size(hrl, tmp_path) -> None:
+    path = write(tmp_path / "wide.csv", {name: np.arange(3000) for name in "abcdefy"})
+    outcome = hrl("estimate", path, "--target", "y", "--model", "softmax")
+    assert outcome.code == 2
+    assert "20,993 parameters" in outcome.err
+    assert "3.5 GB" in outcome.err

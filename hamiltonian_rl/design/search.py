@@ -71,18 +71,19 @@ class Search:
         """
         rows = rows.copy()
         counts = np.bincount(rows, minlength=len(self.a))
-        if not np.isfinite(self.prepare(counts)):
-            self._passes(rows, counts, REPAIR_RIDGE, progress)
         settled = self._passes(rows, counts, 0.0, progress)
-        return rows, self.task.value(counts), settled
+        if settled is None:
+            self._passes(rows, counts, REPAIR_RIDGE, progress)
+            settled = self._passes(rows, counts, 0.0, progress)
+        return rows, self.task.value(counts), bool(settled)
 
-    def _passes(self, rows: np.ndarray, counts: np.ndarray, ridge: float, progress: Progress) -> bool:
-        """Pass over the rows until none is swapped, in place; return whether that was reached."""
+    def _passes(self, rows: np.ndarray, counts: np.ndarray, ridge: float, progress: Progress) -> bool | None:
+        """Pass over the rows until none is swapped, in place; return whether that was reached, None if singular."""
         task, at_once = self.task, max(1, int(WORK_PER_CALL / self.task.columns.size / 4))
         for number in range(MOST_PASSES):
             value, swaps = self.prepare(counts, ridge), 0
             if not np.isfinite(value):
-                return False
+                return None
             tol = TOLERANCE if self.is_d else TOLERANCE * value
             for start in range(0, len(rows), at_once):
                 stop = min(start + at_once, len(rows))

@@ -14,7 +14,7 @@ from hamiltonian_rl.design.task import DesignTask, design_task
 from hamiltonian_rl.errors import UsageError
 
 WORKING = 20_000  # candidates that starts are tried among; of more, those of the largest slopes
-RANDOM_CHOICES = 100
+RANDOM_CHOICES, NUMBERS_AT_ONCE = 100, 1_000_000
 FEW, STARTS_OF_FEW, STARTS = 2000, 100, 10  # up to so many candidates a start takes milliseconds
 FOUND_OFTEN = 30  # starts that end at the best value; then others will hardly find a better one
 SAME = 1e-9  # relative
@@ -120,11 +120,11 @@ def choose_rows(
 
 def random_value(task: DesignTask, generator: np.random.Generator) -> float:
     """Return the median criterion of a hundred random choices."""
-    n_candidates = task.columns.shape[1]
-    values = []
-    for _ in range(RANDOM_CHOICES):
-        rows = generator.choice(n_candidates, task.n_rows, replace=task.repeat, shuffle=False)
-        values.append(task.value(np.bincount(rows, minlength=n_candidates)))
+    p, n_candidates = task.columns.shape
+    n, again = task.n_rows, task.repeat
+    rows = [generator.choice(n_candidates, n, replace=again, shuffle=False) for _ in range(RANDOM_CHOICES)]
+    parts = np.array_split(rows, min(RANDOM_CHOICES, 1 + RANDOM_CHOICES * task.n_rows * p // NUMBERS_AT_ONCE))
+    values = np.concatenate([task.values_of(part) for part in parts])
     return float(np.sort(values)[RANDOM_CHOICES // 2])  # a median of infinities is one
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.principles.fermat import check_criterion, criterion_value
+from hamiltonian_rl.principles.fermat import check_criterion, criterion_values
 
 BLOCK = 65_536  # candidates worked on at once
 LEAST_PIVOT = 1e-11  # of a column of unit length, the others projected out: below it is rounding
@@ -53,6 +53,11 @@ class DesignTask:
         """What the criterion in these coordinates is multiplied with, to be that of the columns as given."""
         return float(np.exp(2.0 * np.log(np.abs(np.diag(self.transform))).mean())) if self.criterion == "D" else 1.0
 
+    def values_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the criterion of some choices of n candidates, shapes ``(B, n)`` and ``(B,)``."""
+        chosen = np.ascontiguousarray(self.columns.T[rows])
+        return self._values(self.fixed + chosen.swapaxes(1, 2) @ chosen)
+
     def information(self, counts: np.ndarray) -> np.ndarray:
         """Return ``S``, with what is fixed, of weights or counts of the candidates, shape ``(p, p)``."""
         used = np.flatnonzero(counts)
@@ -62,8 +67,10 @@ class DesignTask:
 
     def value(self, counts: np.ndarray) -> float:
         """Return the criterion, in the units of the columns as they were given."""
-        kind = "D" if self.criterion == "D" else "I"
-        return self.scale * criterion_value(self.information(counts), kind, self.target)
+        return float(self._values(self.information(counts)[None])[0])
+
+    def _values(self, information: np.ndarray) -> np.ndarray:
+        return self.scale * criterion_values(information, "D" if self.criterion == "D" else "I", self.target)
 
     def among(self, candidates: np.ndarray) -> DesignTask:
         """Return the task with fewer candidates."""

@@ -22,6 +22,12 @@ def look_at_block(state: dict[str, Any], rows: Tensor, beta: float, refresh: int
         rows: ``g``, shape ``(S, P)``, with the root of their weight.
         beta: Decay of the average.
         refresh: Looks between two eigenbases.
+
+    Example:
+        >>> state = {}
+        >>> look_at_block(state, torch.tensor([[3.0, 0.0], [0.0, 1.0]]), beta=0.9, refresh=10)
+        >>> state["eigenvalues"]
+        tensor([1., 9.])
     """
     if rows.shape[1] > LARGEST:
         raise UsageError(
@@ -38,6 +44,12 @@ def look_at_block(state: dict[str, Any], rows: Tensor, beta: float, refresh: int
 
 
 def block_step(state: dict[str, Any], gradient: Tensor, length: float, newton: float, eps: float) -> Tensor:
-    """Return the step along a gradient ``(P,)``: each mode times its gain."""
+    """Return the step along a gradient ``(P,)``: each mode times its gain.
+
+    Example:
+        >>> state = {"eigenvalues": torch.tensor([4.0, 1.0]), "basis": torch.eye(2)}
+        >>> block_step(state, torch.tensor([2.0, 2.0]), length=1.0, newton=0.0, eps=0.0)  # F^(-1/2) g
+        tensor([1., 2.])
+    """
     basis: Tensor = state["basis"]
     return basis @ (step_gain(state["eigenvalues"], length, newton, eps) * (basis.mT @ gradient))

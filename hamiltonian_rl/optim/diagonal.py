@@ -12,7 +12,13 @@ from torch import Tensor
 
 
 class Diagonals(NamedTuple):
-    """Lists over parameters; ``momentum`` is empty where there is none. Changed in place."""
+    """Lists over parameters; ``momentum`` is empty where there is none. Changed in place.
+
+    Example:
+        >>> lists = Diagonals([torch.zeros(2)], [torch.ones(2)], [], [torch.zeros(2)])
+        >>> len(lists.params), lists.momentum
+        (1, [])
+    """
 
     params: list[Tensor]
     gradients: list[Tensor]
@@ -40,6 +46,14 @@ def diagonal_step(
         betas: Decays of the averages of ``g`` and of the Fisher diagonal.
         eps: ``ε``.
         corrections: ``1 - β^t`` of the two averages; ones where they are not bias-corrected.
+
+    Example:
+        >>> lists = Diagonals([torch.zeros(2)], [torch.tensor([3.0, -5.0])], [], [torch.zeros(2)])
+        >>> diagonal_step(
+        ...     lists, new_fisher=None, length=0.5, newton=0.0, betas=(0.0, 0.75), eps=0.0, corrections=(1.0, 0.25)
+        ... )
+        >>> lists.params[0]  # the first step of RMSprop, with its bias corrected, is a sign
+        tensor([-0.5000,  0.5000])
     """
     params, gradients, momentum, fisher = lists
     beta1, beta2 = betas

@@ -6,27 +6,36 @@ The step is ``U gain(φ) Uᵀ m̂`` with ``F = U diag(φ) Uᵀ``; `hamiltonian_r
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from hamiltonian_rl.errors import UsageError, did_you_mean
+from hamiltonian_rl.errors import UsageError, first_line
 from hamiltonian_rl.optim.dense import block_step, look_at_block
 from hamiltonian_rl.optim.diagonal import Diagonals, diagonal_step
 from hamiltonian_rl.optim.kronecker import look_at_matrix, matrix_step, moments_of_gradient, moments_of_rows
 from hamiltonian_rl.optim.model_fisher import Look, ModelFisher, Rows
+from hamiltonian_rl.optim.options import Options, Params, check_keys, check_options, check_tensors, completed, listed
 from hamiltonian_rl.optim.running import weight_of_new
-
-STRUCTURES = ("dense", "block", "kronecker", "diagonal")
-Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+from hamiltonian_rl.optim.saved_state import check_saved
 
 
 class GradientWarning(UserWarning):
-    """A gradient was not finite: the step was skipped, and nothing has changed."""
+    """A gradient was not finite: the step was skipped, and nothing has changed.
+
+    Example:
+        >>> from hamiltonian_rl.optim import FisherRoot
+        >>> optimizer = FisherRoot([torch.nn.Parameter(torch.zeros(1))])
+        >>> optimizer.param_groups[0]["params"][0].grad = torch.tensor([torch.nan])
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     _ = optimizer.step()
+        >>> caught[0].category.__name__, optimizer.skipped
+        ('GradientWarning', 1)
+    """
 
 
 class FisherOptimizer(torch.optim.Optimizer):
@@ -39,14 +48,28 @@ class FisherOptimizer(torch.optim.Optimizer):
 
     A step whose gradients are not all finite is skipped with a `GradientWarning`: parameters and state stay as they
     are, and ``skipped`` counts it.
+
+    Example:
+        >>> from hamiltonian_rl.optim import FisherRoot, LeastAction
+        >>> [issubclass(kind, FisherOptimizer) for kind in (FisherRoot, LeastAction)]
+        [True, True]
     """
 
-    def __init__(self, params: Params, defaults: dict[str, Any], fisher: ModelFisher | None) -> None:
+    length_name: ClassVar[str] = "lr"  # what the class calls a group's ``lr``
+
+    def __init__(self, params: Params, step: dict[str, Any], fisher: ModelFisher | None, options: Options) -> None:
+        owner = type(self).__name__
+        if fisher is not None and not isinstance(fisher, ModelFisher):
+            raise UsageError(
+                f"{owner}: fisher is {fisher!r}; expected a ModelFisher, or None for the batches' gradients."
+            )
         self.fisher, self.skipped = fisher, 0
         self._units: dict[int, list[list[Tensor]]] = {}
+        defaults = step | completed(options, owner)
         if defaults["eps"] is None:
             defaults["eps"] = 1e-8 if fisher is None and defaults["structure"] == "diagonal" else 1e-2
-        super().__init__(params, defaults)
+        check_options(defaults, owner, self.length_name)
+        super().__init__(listed(params), defaults)
 
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to pickle a watched model's hooks: state_dict() is for that."""
@@ -65,7 +88,14 @@ class FisherOptimizer(torch.optim.Optimizer):
         self.fisher, self.skipped = getattr(self, "fisher", None), getattr(self, "skipped", 0)
 
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
-        """Return ``α`` and ``κ`` of `hamiltonian_rl.optim.gains.step_gain`."""
+        """Return ``α`` and ``κ`` of `hamiltonian_rl.optim.gains.step_gain`.
+
+        Example:
+            >>> from hamiltonian_rl.optim import LeastAction
+            >>> optimizer = LeastAction([torch.nn.Parameter(torch.zeros(1))], dt=0.5)
+            >>> optimizer.length_and_newton({"lr": 3.0, "mass": 9.0})  # α = dt/√m, κ = α/2
+            (1.0, 0.5)
+        """
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -73,23 +103,52 @@ class FisherOptimizer(torch.optim.Optimizer):
 
         Raises:
             UsageError: An option is out of its range, or the parameters are not the watched model's.
+
+        Example:
+            >>> from hamiltonian_rl.optim import LeastAction
+            >>> optimizer = LeastAction([torch.nn.Parameter(torch.zeros(1))], dt=0.5)
+            >>> optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))], "lr": 0.1, "mass": 2.0})
+            >>> [group["lr"] for group in optimizer.param_groups]
+            [0.5, 0.1]
         """
-        super().add_param_group(param_group)
+        owner = type(self).__name__
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise UsageError(
+                f'{owner}: a group is {type(param_group).__name__} without "params"; expected {{"params": ...}}.'
+            )
+        group = {**self.defaults, **param_group}
+        if not isinstance(group["params"], Tensor | set):  # torch refuses sets itself: they have no order
+            group["params"] = listed(group["params"])
+        check_tensors(group["params"], owner)
+        check_keys(param_group, self.defaults, owner)
+        check_options(group, owner, self.length_name)
+        try:
+            super().add_param_group(group)
+        except (TypeError, ValueError) as error:  # twice the same, or no leaf of the graph
+            raise UsageError(f"{owner}: params cannot be used: {first_line(error)}") from error
         self._units = {}
-        group = self.param_groups[-1]
-        _check(group)
         if self.fisher is not None:
-            self.fisher.by_rows |= group["structure"] == "kronecker"
-            self.fisher.by_gradients |= group["structure"] != "kronecker"
-            known = set(self.fisher.model.parameters())
-            if group["structure"] != "kronecker" and not known.issuperset(group["params"]):
-                raise UsageError(
-                    f'structure="{group["structure"]}" with a ModelFisher: a parameter is not of its model. '
-                    "Give it the model that holds them all, or fisher=None."
-                )
+            self._watch(self.param_groups[-1], self.fisher)
+
+    def _watch(self, group: dict[str, Any], fisher: ModelFisher) -> None:
+        fisher.by_rows |= group["structure"] == "kronecker"
+        fisher.by_gradients |= group["structure"] != "kronecker"
+        known = set(fisher.model.parameters())
+        if group["structure"] != "kronecker" and not known.issuperset(group["params"]):
+            raise UsageError(
+                f'structure="{group["structure"]}" with a ModelFisher: a parameter is not of its model. '
+                "Give it the model that holds them all, or fisher=None."
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next step depends on, the draws of the `ModelFisher` among it."""
+        """Return everything that the next step depends on, the draws of the `ModelFisher` among it.
+
+        Example:
+            >>> from hamiltonian_rl.optim import FisherRoot, ModelFisher
+            >>> model = torch.nn.Linear(2, 2)
+            >>> sorted(FisherRoot(model.parameters(), fisher=ModelFisher(model)).state_dict())
+            ['fisher', 'param_groups', 'state']
+        """
         state = super().state_dict()
         return state if self.fisher is None else state | {"fisher": self.fisher.state_dict()}
 
@@ -97,18 +156,27 @@ class FisherOptimizer(torch.optim.Optimizer):
         """Go on where the state was saved, exactly.
 
         Raises:
-            UsageError: It is of another structure, or one of both has a `ModelFisher` and the other has none.
+            UsageError: It is another optimizer's, or of another structure, of other parameters, or one of both has a
+                `ModelFisher` and the other has none; nothing has changed then.
+
+        Example:
+            >>> from hamiltonian_rl.optim import FisherRoot
+            >>> param = torch.nn.Parameter(torch.zeros(1))
+            >>> optimizer = FisherRoot([param], lr=0.5)
+            >>> optimizer.load_state_dict(FisherRoot([param], lr=0.25).state_dict())
+            >>> optimizer.param_groups[0]["lr"]
+            0.25
         """
-        saved = [group.get("structure") for group in state_dict["param_groups"]]
-        here = [group["structure"] for group in self.param_groups]
-        if len(saved) == len(here) and saved != here:
-            raise UsageError(f"The state is of structures {saved}, the optimizer of {here}. Make it with those.")
+        units = [
+            [[p] for p in g["params"]] if g["structure"] == "diagonal" else self._units_of(g) for g in self.param_groups
+        ]
+        check_saved(state_dict, self.param_groups, units, type(self).__name__, self.length_name)
         if ("fisher" in state_dict) != (self.fisher is not None):
             there = "with" if "fisher" in state_dict else "without"
             raise UsageError(f"The state was saved {there} a ModelFisher. Make the optimizer {there} one.")
-        super().load_state_dict(state_dict)
-        if self.fisher is not None and "fisher" in state_dict:
+        if self.fisher is not None:
             self.fisher.load_state_dict(state_dict["fisher"])
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -121,7 +189,16 @@ class FisherOptimizer(torch.optim.Optimizer):
             The closure's loss, or None.
 
         Raises:
-            UsageError: A gradient is sparse or complex, or the `ModelFisher` has seen no forward pass yet.
+            UsageError: A gradient is sparse, or the `ModelFisher` has seen no forward pass yet.
+
+        Example:
+            >>> from hamiltonian_rl.optim import FisherRoot
+            >>> theta = torch.nn.Parameter(torch.tensor([3.0]))
+            >>> optimizer = FisherRoot([theta], lr=0.5, structure="dense", betas=(0.0, 0.9), eps=0.0)
+            >>> (2.0 * theta.square()).sum().backward()
+            >>> optimizer.step()  # F = g² of the first batch, so that it moves by α
+            >>> theta.item()
+            2.5
         """
         loss = None
         if closure is not None:
@@ -145,10 +222,10 @@ class FisherOptimizer(torch.optim.Optimizer):
     def _gradients_are_finite(self) -> bool:
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         for gradient in gradients:
-            if gradient.is_sparse or gradient.is_complex():
-                kind = "sparse" if gradient.is_sparse else "complex"
+            if gradient.layout != torch.strided:
                 raise UsageError(
-                    f"A gradient of shape {tuple(gradient.shape)} is {kind}; expected dense and real ones."
+                    f"A gradient of shape {tuple(gradient.shape)} is sparse; expected dense ones (sparse=False of an "
+                    "embedding)."
                 )
         sums = [gradient.sum() for gradient in gradients]  # not finite where a gradient is not, or is very large
         if all(bool(torch.stack(some).isfinite().all()) for some in _by_device(sums)):
@@ -277,23 +354,6 @@ class FisherOptimizer(torch.optim.Optimizer):
                 "The ModelFisher has not seen its model in training mode since it was made, so that there is no Fisher "
                 "information. Make it before the first forward pass, of the very model that is trained."
             )
-
-
-def _check(group: dict[str, Any]) -> None:
-    """Say what is wrong with a group's options."""
-    if group["structure"] not in STRUCTURES:
-        raise UsageError(
-            f'There is no structure "{group["structure"]}". {did_you_mean(group["structure"], STRUCTURES)}'
-        )
-    for name in ("lr", "eps", "weight_decay"):
-        if not 0.0 <= float(group[name]) < math.inf:
-            raise UsageError(f"{name} is {group[name]}; expected a finite number that is not negative.")
-    if not all(0.0 <= beta < 1.0 for beta in group["betas"]):
-        raise UsageError(f"betas is {group['betas']}; expected two numbers in [0, 1).")
-    if group["refresh"] < 1:
-        raise UsageError(f"refresh is {group['refresh']}; expected at least 1.")
-    if "mass" in group and not float(group["mass"]) > 0.0:
-        raise UsageError(f"mass is {group['mass']}; expected a positive number.")
 
 
 def _corrections(group: dict[str, Any], step: int, looks: int) -> tuple[float, float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from hamiltonian_rl.optim.fisher_optimizer import FisherOptimizer, Params
+from hamiltonian_rl.optim.fisher_optimizer import FisherOptimizer
 from hamiltonian_rl.optim.model_fisher import ModelFisher
+from hamiltonian_rl.optim.options import Options, Params
 
 
 class FisherRoot(FisherOptimizer):
@@ -29,6 +30,9 @@ class FisherRoot(FisherOptimizer):
         maximize: Whether parameters climb.
         foreach: Whether ``"diagonal"`` updates all parameters at once.
 
+    Raises:
+        UsageError: An option is of another type or out of its range, or there is nothing to move.
+
     Example:
         >>> import torch
         >>> theta = torch.nn.Parameter(torch.tensor([3.0]))
@@ -45,30 +49,17 @@ class FisherRoot(FisherOptimizer):
         lr: float = 1e-3,
         structure: str = "kronecker",
         fisher: ModelFisher | None = None,
-        *,
-        betas: tuple[float, float] = (0.9, 0.95),
-        eps: float | None = None,
-        weight_decay: float = 0.0,
-        bias_correction: bool = True,
-        refresh: int = 10,
-        corrected: bool = True,
-        maximize: bool = False,
-        foreach: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        options = {
-            "lr": lr,
-            "structure": structure,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "bias_correction": bias_correction,
-            "refresh": refresh,
-            "corrected": corrected,
-            "maximize": maximize,
-            "foreach": foreach,
-        }
-        super().__init__(params, options, fisher)
+        super().__init__(params, {"lr": lr, "structure": structure}, fisher, options)
 
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
-        """Return ``α`` and zero."""
+        """Return ``α`` and zero.
+
+        Example:
+            >>> import torch
+            >>> optimizer = FisherRoot([torch.nn.Parameter(torch.zeros(2))], lr=0.25)
+            >>> optimizer.length_and_newton(optimizer.param_groups[0])
+            (0.25, 0.0)
+        """
         return float(group["lr"]), 0.0

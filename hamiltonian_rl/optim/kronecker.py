@@ -29,7 +29,13 @@ LONGEST = 4096  # of a side with an eigenbasis
 
 
 class Moments(NamedTuple):
-    """New factors, and the second moments in given bases: ``(U_A, U_G) -> (out, in)``."""
+    """New factors, and the second moments in given bases: ``(U_A, U_G) -> (out, in)``.
+
+    Example:
+        >>> matrix = torch.tensor([[1.0, 2.0]])
+        >>> moments_of_gradient(matrix, 1).in_basis(None, None)  # the squares, where no basis turns them
+        tensor([[1., 4.]])
+    """
 
     inputs: Tensor
     outputs: Tensor
@@ -37,7 +43,14 @@ class Moments(NamedTuple):
 
 
 def moments_of_rows(rows: Rows) -> Moments:
-    """Return the factors of a linear layer that was looked at: ``A = E[aaᵀ]``, ``G = E[ggᵀ]``."""
+    """Return the factors of a linear layer that was looked at: ``A = E[aaᵀ]``, ``G = E[ggᵀ]``.
+
+    Example:
+        >>> moments = moments_of_rows(Rows(inputs=torch.tensor([[1.0, 2.0]]), gradients=torch.tensor([[3.0]])))
+        >>> moments.inputs, moments.outputs  # A = a aᵀ and G = g gᵀ
+        (tensor([[1., 2.],
+                [2., 4.]]), tensor([[9.]]))
+    """
     inputs, gradients = rows
     count = len(inputs)
 
@@ -52,6 +65,12 @@ def moments_of_gradient(matrix: Tensor, observations: int) -> Moments:
     """Return the factors of which nothing is known but the mini-batch's gradient, as Shampoo and SOAP take them.
 
     Near the maximum the mean over N observations has the Fisher information over N as its second moment.
+
+    Example:
+        >>> matrix = torch.tensor([[3.0, 4.0]])
+        >>> moments = moments_of_gradient(matrix, 2)
+        >>> moments.inputs.trace(), moments.outputs  # of trace one, and N |M|²
+        (tensor(1.), tensor([[50.]]))
     """
     norm = matrix.square().sum().clamp_(min=torch.finfo(matrix.dtype).tiny)
 
@@ -62,7 +81,15 @@ def moments_of_gradient(matrix: Tensor, observations: int) -> Moments:
 
 
 def look_at_matrix(state: dict[str, Any], moments: Moments, beta: float, refresh: int, corrected: bool) -> None:
-    """Take new moments into the running averages, and renew the eigenbases when they are due."""
+    """Take new moments into the running averages, and renew the eigenbases when they are due.
+
+    Example:
+        >>> state = {}
+        >>> moments = moments_of_gradient(torch.tensor([[3.0, 4.0]]), 1)
+        >>> look_at_matrix(state, moments, beta=0.9, refresh=10, corrected=True)
+        >>> state["eigenvalues"].sum()  # |M|²
+        tensor(25.)
+    """
     if not all(bool(torch.isfinite(factor).all()) for factor in moments[:2]):
         return
     count = state["looks"] = state.get("looks", 0) + 1
@@ -81,7 +108,13 @@ def look_at_matrix(state: dict[str, Any], moments: Moments, beta: float, refresh
 
 
 def matrix_step(state: dict[str, Any], matrix: Tensor, length: float, newton: float, eps: float) -> Tensor:
-    """Return the step along a gradient ``(out, in)``: turned into the eigenbasis, times the gains, and back."""
+    """Return the step along a gradient ``(out, in)``: turned into the eigenbasis, times the gains, and back.
+
+    Example:
+        >>> state = {"inputs_basis": None, "outputs_basis": None, "eigenvalues": torch.tensor([[4.0, 1.0]])}
+        >>> matrix_step(state, torch.tensor([[2.0, 2.0]]), length=1.0, newton=0.0, eps=0.0)  # F^(-1/2) g
+        tensor([[1., 2.]])
+    """
     U_A, U_G = state["inputs_basis"], state["outputs_basis"]
     modes = _turned(_turned(matrix, U_A).mT, U_G).mT
     modes = modes * step_gain(state["eigenvalues"], length, newton, eps)

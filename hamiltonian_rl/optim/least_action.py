@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
-from hamiltonian_rl.optim.fisher_optimizer import FisherOptimizer, Params
+from hamiltonian_rl.optim.fisher_optimizer import FisherOptimizer
 from hamiltonian_rl.optim.model_fisher import ModelFisher
+from hamiltonian_rl.optim.options import Options, Params
 
 
 class LeastAction(FisherOptimizer):
@@ -33,6 +34,9 @@ class LeastAction(FisherOptimizer):
         maximize: Whether parameters climb.
         foreach: Whether ``"diagonal"`` updates all parameters at once, or one by one in less memory.
 
+    Raises:
+        UsageError: An option is of another type or out of its range, or there is nothing to move.
+
     Example:
         >>> import torch
         >>> theta = torch.nn.Parameter(torch.tensor([3.0]))
@@ -44,6 +48,8 @@ class LeastAction(FisherOptimizer):
         >>> scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)  # of dt
     """
 
+    length_name: ClassVar[str] = "dt"
+
     def __init__(
         self,
         params: Params,
@@ -51,32 +57,18 @@ class LeastAction(FisherOptimizer):
         mass: float = 1.0,
         structure: str = "kronecker",
         fisher: ModelFisher | None = None,
-        *,
-        betas: tuple[float, float] = (0.9, 0.95),
-        eps: float | None = None,
-        weight_decay: float = 0.0,
-        bias_correction: bool = True,
-        refresh: int = 10,
-        corrected: bool = True,
-        maximize: bool = False,
-        foreach: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        options = {
-            "lr": dt,
-            "mass": mass,
-            "structure": structure,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "bias_correction": bias_correction,
-            "refresh": refresh,
-            "corrected": corrected,
-            "maximize": maximize,
-            "foreach": foreach,
-        }
-        super().__init__(params, options, fisher)
+        super().__init__(params, {"lr": dt, "mass": mass, "structure": structure}, fisher, options)
 
     def length_and_newton(self, group: dict[str, Any]) -> tuple[float, float]:
-        """Return ``dt/√m`` and its half."""
+        """Return ``dt/√m`` and its half.
+
+        Example:
+            >>> import torch
+            >>> optimizer = LeastAction([torch.nn.Parameter(torch.zeros(2))], dt=0.5, mass=4.0)
+            >>> optimizer.length_and_newton(optimizer.param_groups[0])
+            (0.25, 0.125)
+        """
         length = float(group["lr"]) / float(group["mass"]) ** 0.5
         return length, 0.5 * length

@@ -13,8 +13,9 @@ Reference:
 
 from __future__ import annotations
 
+import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -22,19 +23,31 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.utils.hooks import RemovableHandle
 
-from hamiltonian_rl.errors import UsageError, first_line
+from hamiltonian_rl.errors import UsageError, did_you_mean, first_line
 from hamiltonian_rl.optim.likelihoods import SCORES, Scores, directions
+from hamiltonian_rl.optim.options import is_whole
 
 
 class Rows(NamedTuple):
-    """A linear layer's inputs ``(R, in [+ 1])`` and its gradients ``(S·R, out)``, divided by ``√N``."""
+    """A linear layer's inputs ``(R, in [+ 1])`` and its gradients ``(S·R, out)``, divided by ``√N``.
+
+    Example:
+        >>> rows = Rows(inputs=torch.tensor([[2.0, 1.0]]), gradients=torch.tensor([[3.0]]))
+        >>> rows.gradients.mT @ rows.inputs  # a layer's gradient, the bias last
+        tensor([[6., 3.]])
+    """
 
     inputs: Tensor
     gradients: Tensor
 
 
 class Look(NamedTuple):
-    """One look at the model: rows by weight, gradients ``(S·N, *shape)`` by parameter, and ``N``."""
+    """One look at the model: rows by weight, gradients ``(S·N, *shape)`` by parameter, and ``N``.
+
+    Example:
+        >>> Look(rows={}, gradients={}, observations=32).observations
+        32
+    """
 
     rows: dict[Tensor, Rows]
     gradients: dict[Tensor, Tensor]
@@ -57,6 +70,9 @@ class ModelFisher:
         batch: Observations looked at, the first of the batch; None for all. Saves time where only gradients of
             single observations (dense, block, diagonal) are asked for.
         seed: Of the draws.
+
+    Raises:
+        UsageError: An option is of another type or out of its range, or processes are joined by torch.distributed.
 
     Example:
         >>> from hamiltonian_rl.optim import LeastAction
@@ -86,21 +102,10 @@ class ModelFisher:
         batch: int | None = None,
         seed: int = 0,
     ) -> None:
-        if samples != "exact" and (not isinstance(samples, int) or samples < 1):
-            raise UsageError(f'samples is {samples!r}; expected a positive number of draws or "exact".')
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            raise UsageError(
-                "A ModelFisher looks at its own process' data, so that the processes' parameters would part. "
-                "Use fisher=None with torch.distributed."
-            )
-        for name, number in (("every", every), ("batch", 1 if batch is None else batch)):
-            if not isinstance(number, int) or number < 1:
-                raise UsageError(f"{name} is {number}; expected a whole number of at least 1.")
-        directions(likelihood if isinstance(likelihood, str) else next(iter(SCORES)), torch.zeros(1, 1), 1, _seeded(0))
+        _check(model, likelihood, samples, {"every": every, "batch": 1 if batch is None else batch}, seed)
         self.model, self.likelihood = model, likelihood
         self.samples, self.every, self.batch = samples, every, batch
-        device = next(model.parameters()).device
-        self.generator = _seeded(seed, device)
+        self.generator = _seeded(seed, self._device())
         self.steps, self.looking = 0, False
         self.by_rows, self.by_gradients = False, False
         self.layers = {layer.weight: layer for layer in model.modules() if isinstance(layer, nn.Linear)}
@@ -112,27 +117,84 @@ class ModelFisher:
         self._finalizer = weakref.finalize(self, _remove, handles)
 
     def take(self) -> Look | None:
-        """Return the look of this step, once; None when there was none. Counts the step."""
+        """Return the look of this step, once; None when there was none. Counts the step.
+
+        Example:
+            >>> model = nn.Linear(3, 2)
+            >>> watcher = ModelFisher(model)
+            >>> watcher.by_rows = True  # as an optimizer with structure="kronecker" sets it
+            >>> _ = model(torch.ones(8, 3))
+            >>> watcher.take().observations, watcher.take(), watcher.steps
+            (8, None, 2)
+        """
         look, self._look = self._look, None
         self.steps += 1
         return look
 
     def drop(self) -> None:
-        """Forget the look of this step: its gradients were not finite."""
+        """Forget the look of this step: its gradients were not finite.
+
+        Example:
+            >>> model = nn.Linear(3, 2)
+            >>> watcher = ModelFisher(model)
+            >>> watcher.by_rows = True  # as an optimizer with structure="kronecker" sets it
+            >>> _ = model(torch.ones(8, 3))
+            >>> watcher.drop()
+            >>> watcher.take() is None
+            True
+        """
         self._look = None
 
     def close(self) -> None:
-        """Stop watching; so it is too when nothing refers to it any more."""
+        """Stop watching; so it is too when nothing refers to it any more.
+
+        Example:
+            >>> model = nn.Linear(3, 2)
+            >>> watcher = ModelFisher(model)
+            >>> before = len(model._forward_hooks)
+            >>> watcher.close()
+            >>> before, len(model._forward_hooks)
+            (2, 0)
+        """
         self._finalizer()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next draws depend on."""
+        """Return what the next draws depend on.
+
+        Example:
+            >>> sorted(ModelFisher(nn.Linear(3, 2)).state_dict())
+            ['generator', 'steps']
+        """
         return {"steps": self.steps, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as if nothing had been between."""
-        self.steps, self._look = int(state["steps"]), None
-        self.generator.set_state(state["generator"].cpu())
+        """Go on as if nothing had been between, on the device where the model's parameters are now.
+
+        Draws of one kind of device cannot be gone on with on another: there they begin anew, with a warning.
+
+        Raises:
+            UsageError: It is no state of a `ModelFisher`.
+
+        Example:
+            >>> one, other = ModelFisher(nn.Linear(3, 2), seed=1), ModelFisher(nn.Linear(3, 2), seed=2)
+            >>> other.load_state_dict(one.state_dict())
+            >>> torch.rand(2, generator=one.generator).equal(torch.rand(2, generator=other.generator))
+            True
+        """
+        if not isinstance(state, Mapping) or not {"steps", "generator"} <= state.keys():
+            raise UsageError(
+                'The state of the ModelFisher lacks "steps" or "generator"; expected what state_dict() returned.'
+            )
+        generator = _seeded(int(state["steps"]), self._device())
+        try:
+            generator.set_state(state["generator"].cpu())
+        except RuntimeError:  # a CPU's generator has a state of another size than a GPU's
+            message = "The draws of the ModelFisher were saved on another kind of device; they begin anew here."
+            warnings.warn(message, UserWarning, stacklevel=2)
+        self.steps, self._look, self.generator = int(state["steps"]), None, generator
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     def _before_model(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         if ModelFisher._inside:
@@ -164,6 +226,8 @@ class ModelFisher:
             return None
         outputs = output if output.ndim > 1 else output[..., None]
         with torch.autocast(output.device.type, enabled=False):
+            if self.generator.device.type != output.device.type:  # the model was moved since
+                self.generator = _seeded(self.generator.initial_seed(), output.device)
             found = outputs.detach().to(torch.promote_types(outputs.dtype, torch.float32))
             pulled = directions(self.likelihood, found, self.samples, self.generator)
             pulled = pulled / (found.numel() / found.shape[-1]) ** 0.5
@@ -224,6 +288,31 @@ class ModelFisher:
             ) from error
         scale = (count / len(pulled[0][some])) ** 0.5
         return {p: torch.cat([one[name] for one in passes]) * scale for name, p in params.items()}
+
+
+def _check(model: nn.Module, likelihood: str | Scores, samples: int | str, counts: dict[str, int], seed: int) -> None:
+    """Say what is wrong with the options."""
+    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+        raise UsageError(f"model is {type(model).__name__}; expected a torch module with parameters.")
+    if not isinstance(likelihood, str) and not callable(likelihood):
+        raise UsageError(
+            f"likelihood is {likelihood!r}; expected one of {', '.join(SCORES)}, or a function of outputs and "
+            "generator that draws scores."
+        )
+    if isinstance(likelihood, str) and likelihood not in SCORES:
+        raise UsageError(f'There is no likelihood "{likelihood}". {did_you_mean(likelihood, SCORES)}')
+    if samples != "exact" and not is_whole(samples):
+        raise UsageError(f'samples is {samples!r}; expected a positive number of draws or "exact".')
+    for name, number in counts.items():
+        if not is_whole(number):
+            raise UsageError(f"{name} is {number!r}; expected a whole number of at least 1.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise UsageError(f"seed is {seed!r}; expected a whole number from 0 to 2**64 - 1.")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        raise UsageError(
+            "A ModelFisher looks at its own process' data, so that the processes' parameters would part. "
+            "Use fisher=None with torch.distributed."
+        )
 
 
 def _joined(rows: list[Rows], samples: int) -> Rows:

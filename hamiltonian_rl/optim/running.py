@@ -17,7 +17,13 @@ def weight_of_new(beta: float, count: int) -> float:
 
 
 def averaged(average: Tensor | None, new: Tensor, beta: float, count: int) -> Tensor:
-    """Return the running average with a new value in it, the old one's memory used again."""
+    """Return the running average with a new value in it, the old one's memory used again.
+
+    Example:
+        >>> first = averaged(None, torch.tensor([4.0]), 0.5, 1)
+        >>> averaged(first, torch.tensor([1.0]), 0.5, 2)  # (½·4 + 1)/(½ + 1)
+        tensor([2.])
+    """
     return new.clone() if average is None else average.lerp_(new.to(average.dtype), weight_of_new(beta, count))
 
 
@@ -35,6 +41,10 @@ def eigenbasis(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenvalues, rounded up to zero, and eigenvectors of a symmetric matrix.
 
     Half precision is computed in single.
+
+    Example:
+        >>> eigenbasis(torch.tensor([[2.0, 0.0], [0.0, -1.0]]))[0]
+        tensor([0., 2.])
     """
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     values, vectors = torch.linalg.eigh(wide)

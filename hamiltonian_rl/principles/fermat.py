@@ -73,17 +73,29 @@ def criterion_value(information: np.ndarray, criterion: str = "A", target: np.nd
         >>> round(criterion_value(three.T @ three / 4), 12)  # a parabola on [-1, 1], weights 1/4, 1/2, 1/4
         8.0
     """
+    return float(criterion_values(information[None], criterion, target)[0])
+
+
+def criterion_values(information: np.ndarray, criterion: str = "A", target: np.ndarray | None = None) -> np.ndarray:
+    """Return what some designs are worth, shape ``(B,)``: `criterion_value` of each matrix of ``(B, p, p)``.
+
+    Example:
+        >>> criterion_values(np.stack([np.eye(2), 2.0 * np.eye(2), np.ones((2, 2))])).tolist()
+        [2.0, 1.0, inf]
+    """
     check_criterion(criterion)
     spectrum = np.linalg.eigvalsh(information)
-    if not spectrum[0] > spectrum[-1] * len(spectrum) * np.finfo(float).eps:
-        return float("inf")
+    regular = spectrum[:, 0] > spectrum[:, -1] * spectrum.shape[1] * np.finfo(float).eps
+    found = np.full(len(information), np.inf)
     if criterion == "D":
-        return float(np.exp(-np.log(spectrum).mean()))
-    if criterion == "A":
-        return float((1.0 / spectrum).sum())
-    if target is None:
+        found[regular] = np.exp(-np.log(spectrum[regular]).mean(1))
+    elif criterion == "A":
+        found[regular] = (1.0 / spectrum[regular]).sum(1)
+    elif target is None:
         raise UsageError('criterion = "I" needs a target, E[xxᵀ] of where predictions are wanted.')
-    return float(np.trace(np.linalg.solve(information, target)))
+    else:
+        found[regular] = np.trace(np.linalg.solve(information[regular], target), axis1=1, axis2=2)
+    return found
 
 
 def check_criterion(criterion: str) -> None:

@@ -46,6 +46,8 @@ class ControlProblem(ABC):
         phase_plane: The two coordinates that a picture shows.
         parameters: Which attributes are tensors (float64, on the CPU) whose numbers may be changed in place without
             compiling anew: compiled code reads them at each call, the tensors themselves or views of them.
+        compile_kernels: Whether solvers that compile do so unasked. Compiled code writes every sum out: False where
+            the functions sum over so many terms that torch has solved the problem before it is compiled.
         driven: The coordinate of the velocity that a single action pushes along, so that action times velocity is
             power; None for none.
     """
@@ -63,6 +65,7 @@ class ControlProblem(ABC):
     phase_plane: tuple[int, int] = (0, 1)
     driven: int | None = None
     parameters: tuple[str, ...] = ()
+    compile_kernels: bool = True
 
     @abstractmethod
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:

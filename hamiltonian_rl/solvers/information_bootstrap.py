@@ -22,6 +22,10 @@ class Bootstrap:
             what is left of them is no sample of the model.
         drawn: Data sets drawn from the fitted model, and fitted.
         failed: How many of these have no maximum, and are left out.
+
+    Example:
+        >>> Bootstrap(p_value=(1 + 1) / (1 + 39), drawn=39, failed=0).p_value  # one of 39 draws is as far out
+        0.05
     """
 
     p_value: float
@@ -47,8 +51,18 @@ def bootstrap_information_test(
         generator: Of the draws.
         progress: Called with the number of fits.
 
+    Raises:
+        UsageError: No draw is asked for, or there is nothing to test.
+
     Reference:
         Horowitz (1994), "Bootstrap-based critical values for the information matrix test".
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import Poisson
+        >>> task = Poisson([0, 0, 0, 5, 10, 20, 30, 40] * 5)  # fifteen times the variance of Poisson counts
+        >>> test = information_test(task, task.start)
+        >>> bootstrap_information_test(maximum_likelihood(task), test, 19, torch.Generator().manual_seed(0)).p_value
+        0.05
     """
     if n_draws < 1:
         raise UsageError(f"n_draws = {n_draws}; expected one at least.")

@@ -13,7 +13,7 @@ from enum import Enum
 import torch
 
 from hamiltonian_rl.errors import SolverError, UsageError
-from hamiltonian_rl.principles.lagrangian import curvature, inverse_root, outer_information
+from hamiltonian_rl.principles.lagrangian import curvature, inverse_root, outer_information, unexplained
 from hamiltonian_rl.problems.estimation import EstimationTask
 
 SLOW = 0.2  # a step that leaves more of the residual than this is tried by Newton's method
@@ -24,11 +24,17 @@ ROUNDING = 1e-14  # of a log-likelihood, beside its size
 RISING = 0.1  # nats an observation that the last of many steps gained: there is no maximum
 MANY = 30
 UNIDENTIFIED = 1e-6  # share of a parameter in the directions that F does not see
+EXACT = 1e-10  # a sandwich's standard error, beside Fisher's, that is rounding
 CLOSE = 1e-6  # residual, in standard errors times √N, at which rounding may stop the search
 
 
 class EstimateStatus(Enum):
-    """How maximum likelihood ended; each member is a sentence that says what to do."""
+    """How maximum likelihood ended; each member is a sentence that says what to do.
+
+    Example:
+        >>> EstimateStatus.BOUNDARY.value.partition(",")[0]
+        "The maximum lies on the boundary of the parameters' domain"
+    """
 
     CONVERGED = "The score is zero to tolerance or rounding: a maximum of the likelihood, alone nearby."
     SINGULAR = (
@@ -65,6 +71,12 @@ class Estimate:
         residual: ``√(gᵀ F⁻¹ g)``: how far a further step would go, in standard errors over ``√N``.
         rank: Of the Fisher information; below P other parameters fit as well.
         reason: Why there is no maximum, half a sentence, where that is known.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import GaussianMean
+        >>> estimate = maximum_likelihood(GaussianMean([1.0, 2.0, 3.0, 6.0], sigma=2.0))
+        >>> estimate.params.item(), estimate.standard_errors().item()  # the mean, and σ/√N
+        (3.0, 1.0)
     """
 
     task: EstimationTask
@@ -78,7 +90,13 @@ class Estimate:
 
     @property
     def converged(self) -> bool:
-        """Whether the likelihood has a maximum here, be it one of many."""
+        """Whether the likelihood has a maximum here, be it one of many.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import Gaussian
+            >>> maximum_likelihood(Gaussian([1.0, 3.0])).converged, maximum_likelihood(Gaussian([3.0, 3.0])).converged
+            (True, False)
+        """
         return self.status in (EstimateStatus.CONVERGED, EstimateStatus.SINGULAR)
 
     def unwrap(self) -> Estimate:
@@ -86,6 +104,14 @@ class Estimate:
 
         Raises:
             SolverError: It did not converge; the message says why and what to change.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import Gaussian
+            >>> maximum_likelihood(Gaussian([1.0, 3.0])).unwrap().params
+            tensor([2., 1.], dtype=torch.float64)
+            >>> maximum_likelihood(Gaussian([3.0, 3.0])).unwrap()
+            Traceback (most recent call last):
+            hamiltonian_rl.errors.SolverError: maximum_likelihood: There is no maximum: the likelihood goes on ...
         """
         if not self.converged:
             raise SolverError(
@@ -95,7 +121,13 @@ class Estimate:
         return self
 
     def sentence(self) -> str:
-        """Return the status in words, with its reason."""
+        """Return the status in words, with its reason.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import Gaussian
+            >>> maximum_likelihood(Gaussian([3.0, 3.0])).sentence().rpartition(". ")[2]
+            'Here all targets are 3, and sigma runs to zero.'
+        """
         return f"{self.status.value} Here {self.reason}." if self.reason else self.status.value
 
     def covariance(self, kind: str = "fisher") -> torch.Tensor:
@@ -103,27 +135,60 @@ class Estimate:
 
         Args:
             kind: "fisher": ``F⁻¹/N``, right if the model is true, and then the Cramér-Rao bound (Eq. 22); "sandwich":
-                ``J⁻¹ K J⁻¹/N``, right for large N also where it is not.
+                ``J⁻¹ K J⁻¹/N``, right for large N also where it is not; NaN where the fit leaves no residual, so that
+                the data do not say how large the noise is.
+
+        Raises:
+            UsageError: There is no such kind.
 
         Reference:
             White (1982), "Maximum likelihood estimation of misspecified models", theorem 3.2.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> estimate = maximum_likelihood(GaussianMean([1.0, 2.0, 3.0, 6.0], sigma=2.0))
+            >>> estimate.covariance(), estimate.covariance("sandwich")  # σ²/N, and the variance of the data over N
+            (tensor([[1.]], dtype=torch.float64), tensor([[0.8750]], dtype=torch.float64))
         """
         if kind not in ("fisher", "sandwich"):
             raise UsageError(f'kind = "{kind}"; expected fisher or sandwich.')
         count = len(self.task.data)
-        root = inverse_root(self.task.fisher(self.params) if kind == "fisher" else curvature(self.task, self.params))
-        inverse = root @ root.T
-        middle = inverse if kind == "fisher" else inverse @ outer_information(self.task, self.params) @ inverse
-        covariance: torch.Tensor = middle / count
-        return covariance
+        bends = self.task.fisher(self.params) if kind == "fisher" else curvature(self.task, self.params)
+        root = inverse_root(bends)
+        covariance: torch.Tensor = root @ root.T
+        if kind == "sandwich":
+            outer = outer_information(self.task, self.params)
+            covariance = covariance @ outer @ covariance
+            if not unexplained(outer, bends, self.params).any():
+                covariance = torch.full_like(covariance, math.nan)
+        return covariance / count
 
     def standard_errors(self, kind: str = "fisher") -> torch.Tensor:
-        """Return the square roots of the diagonal of `covariance`, NaN where a parameter is not identified."""
-        errors = self.covariance(kind).diagonal().sqrt()
+        """Return the square roots of the diagonal of `covariance`, shape ``(P,)``, in units of the parameters.
+
+        NaN where a parameter is not identified, and of the sandwich also where it is rounding: nothing is left there
+        that would say how large the noise is.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> estimate = maximum_likelihood(GaussianMean([1.0, 2.0, 3.0, 6.0], sigma=2.0))
+            >>> estimate.standard_errors(), maximum_likelihood(GaussianMean([3.0])).standard_errors("sandwich")
+            (tensor([1.], dtype=torch.float64), tensor([nan], dtype=torch.float64))
+        """
+        errors = self.covariance(kind).diagonal().clamp(min=0.0).sqrt()
+        if kind == "sandwich":
+            errors = torch.where(errors > EXACT * self.covariance().diagonal().sqrt(), errors, math.nan)
         return torch.where(self.identified(), errors, math.nan)
 
     def identified(self) -> torch.Tensor:
-        """Return which parameters the data determine, shape ``(P,)``: those that a singular F sees wholly."""
+        """Return which parameters the data determine, shape ``(P,)``: those that a singular F sees wholly.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import LinearRegression
+            >>> x = [[1.0, 2.0, 0.0], [2.0, 4.0, 1.0], [3.0, 6.0, 5.0], [4.0, 8.0, 2.0]]
+            >>> maximum_likelihood(LinearRegression([1.0, 0.0, 2.0, 1.0], x, sigma=1.0)).identified()  # x2 is 2 x1
+            tensor([ True, False, False,  True])
+        """
         fisher = self.task.fisher(self.params)
         root = inverse_root(fisher)
         # F⁻F projects on what F sees; a parameter wholly within it has a row of the identity.
@@ -155,6 +220,10 @@ def maximum_likelihood(
         max_iterations: Steps at the most.
         progress: Called with the number of steps and the residual.
 
+    Raises:
+        UsageError: ``tol`` or ``max_iterations`` is not positive, the start lies outside the domain, or the task has
+            more than 16,384 parameters.
+
     Example:
         >>> from hamiltonian_rl.problems.estimation import PoissonRegression
         >>> estimate = maximum_likelihood(PoissonRegression([1, 2, 4, 8], [0.0, 1.0, 2.0, 3.0]))
@@ -166,7 +235,11 @@ def maximum_likelihood(
     search = _Search(task, task.checked(task.start if start is None else start), tol)
     if not math.isfinite(search.value):
         raise UsageError(f"The log-likelihood is {search.value} at the start; expected parameters within their domain.")
-    while not search.done and search.steps < max_iterations:
+    if (edge := task.boundary()) is not None:
+        value = task.log_likelihood(edge).sum().item()
+        return Estimate(task, edge, value, EstimateStatus.BOUNDARY, 0, math.inf, 0)
+    search.reason = task.no_maximum(search.params)
+    while not search.done and not search.reason and search.steps < max_iterations:
         search.step()
         if progress is not None:
             progress(search.steps, search.residual)

@@ -9,12 +9,14 @@ import torch
 from scipy.linalg import solve_discrete_are
 
 from hamiltonian_rl.agents import Agent, DeepValueIteration
+from hamiltonian_rl.agents.led_starts import LedStarts
 from hamiltonian_rl.agents.lookahead import PlannedModel
 from hamiltonian_rl.agents.value_fit import Targets, ValueFit
 from hamiltonian_rl.agents.value_network import LearntValue
 from hamiltonian_rl.envs.classic_control import Pendulum
 from hamiltonian_rl.envs.linear_quadratic import LinearQuadratic
 from hamiltonian_rl.errors import UsageError
+from hamiltonian_rl.solvers.solve_control import solve_control
 from hamiltonian_rl.trajectory import rollout
 
 DISCOUNT = 0.95
@@ -195,3 +197,27 @@ def test_what_cannot_be_planned_is_refused_in_a_sentence():
     refused(gym.make("Pendulum-v1"), "n_step = 2", lookahead=2, n_step=2)
     refused(gym.make("Pendulum-v1"), "lookahead above 1", visited=0.5)
     refused(gym.make("Pendulum-v1"), "lookahead above 1", trials=5)
+
+
+def test_a_path_that_begins_anew_earns_what_the_optimum_does_in_its_first_steps():
+    """V is zero, so that nothing beyond them counts; the optimum is of all 200 steps, by both routes."""
+    agent = DeepValueIteration(gym.make("Pendulum-v1"), seed=0, lookahead=40, gamma=0.995, hidden=())
+    model, nothing = agent.model, agent._value
+    assert isinstance(model, PlannedModel)
+    states = np.array([[3.05, 0.66], [3.12, 0.89], [-3.04, 0.25], [3.1, 0.0], [2.5, 1.0]])
+    path = solve_control(model.problem, states, horizon=200).paths.trajectory
+    start, taken = torch.as_tensor(path.states[:, :40]), torch.as_tensor(path.actions[:, :40])
+    first = model.problem.reward(start, taken, 0).numpy() @ 0.995 ** np.arange(40)
+    plans = model.plan(nothing, states, model._led(nothing, states, anew=True))
+    assert (plans.trajectory.value >= first - 1e-6).all()
+
+
+def test_switched_paths_hold_one_action_and_then_another():
+    starts = LedStarts(lambda states: (states, states), lambda states: states, np.array([[0.0], [-1.0], [1.0]]))
+    found = np.stack(starts.switched(np.zeros((2, 1)), 7, most=100))[:, 0, :, 0]
+    expected = {(*[a] * n, *[-a] * (7 - n)) for a in (-1.0, 1.0) for n in (3, 6)}
+    assert {tuple(actions) for actions in found} == expected
+    assert len(starts.switched(np.zeros((2, 1)), 90, most=10)) <= 10
+    assert not LedStarts(lambda states: (states, states), lambda states: states, np.zeros((1, 1))).switched(
+        np.zeros((2, 1)), 9, most=10
+    )

@@ -7,6 +7,7 @@ import torch
 from scipy.linalg import solve_discrete_are
 
 from hamiltonian_rl.agents import Agent, DeepValueIteration, OptimizerAgent
+from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.control_env import ControlEnv
 from hamiltonian_rl.envs.problems import problem
 from hamiltonian_rl.errors import UsageError
@@ -122,3 +123,15 @@ def test_other_environments_and_unknown_rules_are_refused():
         OptimizerAgent(gym.make("hrl/Estimation-v0"), rule="adm")
     with pytest.raises(UsageError, match='no estimation of the model "logstic"'):
         problem("hrl/Estimation-v0", model="logstic")
+
+
+def test_more_steps_change_nothing_so_that_ten_episodes_are_its_budget(hrl, tmp_path):
+    env = gym.make("hrl/Estimation-v0")
+    agent, observation = OptimizerAgent(env), env.reset(seed=1)[0]
+    before = agent.predict(observation, deterministic=True)[0]
+    agent.learn(120)
+    np.testing.assert_array_equal(agent.predict(observation, deterministic=True)[0], before)
+    outcome = hrl("train", "--env", "hrl/Estimation-v0", "--agent", "optimizer", "--run-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "for 500 steps" in outcome.out
+    assert tuned_settings("optimizer", "hrl/Estimation-v0") == {"steps": 10 * env.spec.max_episode_steps}

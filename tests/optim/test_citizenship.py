@@ -321,8 +321,8 @@ def test_sparse_gradients_are_refused():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"dt": -1.0}, "lr is -1.0"),
-        ({"dt": float("nan")}, "lr is nan"),
+        ({"dt": -1.0}, r"dt \(lr of a group\) is -1.0"),
+        ({"dt": float("nan")}, r"dt \(lr of a group\) is nan"),
         ({"mass": 0.0}, "mass is 0.0"),
         ({"structure": "diagnal"}, 'Did you mean "diagonal"'),
         ({"betas": (0.9, 1.0)}, "betas is"),

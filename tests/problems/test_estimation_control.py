@@ -12,10 +12,11 @@ from hamiltonian_rl.optim import LeastAction, ModelFisher
 from hamiltonian_rl.optim.gains import step_gain
 from hamiltonian_rl.principles.hamiltonian import hamiltonian
 from hamiltonian_rl.principles.lagrangian import legendre_transform
-from hamiltonian_rl.problems.estimation import GaussianMean, LinearRegression, Poisson
+from hamiltonian_rl.problems.estimation import GaussianMean, LinearRegression, LogisticRegression, Poisson
 from hamiltonian_rl.problems.grid import Grid
 from hamiltonian_rl.solvers.costate import solve_costate
 from hamiltonian_rl.solvers.grid_solution import GridSolution
+from hamiltonian_rl.solvers.maximum_likelihood import maximum_likelihood
 from hamiltonian_rl.solvers.solve_grid import solve_grid
 
 TIME_STEPS = (1e-3, 1e-2, 0.1, 1.0, 30.0, 1e3)
@@ -184,3 +185,18 @@ def test_away_from_the_optimum_the_least_action_step_is_right_to_first_order():
 def test_what_is_no_control_problem_is_refused(options, said):
     with pytest.raises(UsageError, match=said):
         GaussianMean([1.0, 2.0]).control_problem(**options)
+
+
+def test_a_task_of_hundreds_of_rows_is_solved_without_an_end_and_without_writing_its_sum_out(recwarn):
+    random = np.random.default_rng(1)
+    x = random.normal(size=(300, 2))
+    task = LogisticRegression((x @ [1.0, -1.0] + random.logistic(size=300) > 0).astype(float), x)
+    best = maximum_likelihood(task).params.numpy()
+    problem = task.control_problem(MASS, 0.5, start=best, reference=float(task.mean_log_likelihood(torch.tensor(best))))
+    away = 1e-3 * np.array([[1.0, 2.0, -1.0]])  # so near that the task is quadratic
+    assert not problem.compile_kernels
+    path = solve_costate(problem, best + away).unwrap()
+    P, gain = riccati(task.fisher(torch.tensor(best)).numpy(), 0.5)
+    np.testing.assert_allclose(path.trajectory.actions[:, 0], -away @ gain.T, rtol=2e-3)
+    np.testing.assert_allclose(path.value, -0.5 * np.einsum("bi,ij,bj->b", away, P, away), rtol=2e-3)
+    assert not [w for w in recwarn if "torch instead" in str(w.message)]

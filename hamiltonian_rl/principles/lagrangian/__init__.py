@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         curvature,
         fisher_information,
         outer_information,
+        unexplained,
     )
     from hamiltonian_rl.principles.lagrangian.legendre import kinetic_hamiltonian, legendre_transform
     from hamiltonian_rl.principles.lagrangian.matrices import inverse_root, matrix_power, matrix_rank
@@ -51,6 +52,7 @@ __all__ = [
     "matrix_rank",
     "outer_information",
     "particle_residual",
+    "unexplained",
 ]
 
 

@@ -50,6 +50,15 @@ def field_residual(
         divergence: Whether with the term of ``∇·F⁻¹``.
         prefactor: ``c`` of ``L = c (∇ℓ)ᵀF⁻¹∇ℓ - ℓ`` where it is not ``1/(2P)``: then ``1 + 2c E[∇·(F⁻¹∇ℓ)]``.
         inverse_metric: Gives another matrix ``(P, P)`` than ``F⁻¹`` at each ``θ``, such as ``η I`` of gradient descent.
+
+    Raises:
+        UsageError: The Fisher information is zero, or of more than 16,384 parameters.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import Bernoulli
+        >>> coin = Bernoulli([1, 1, 1, 0], "logit")
+        >>> abs(field_residual(coin, coin.start)) < 1e-12  # at the maximum
+        True
     """
     theta = task.checked(params)
     size = task.n_params
@@ -112,6 +121,9 @@ def particle_residual(path: torch.Tensor, gradients: torch.Tensor, dt: float, ma
 
     Returns:
         Of each inner point, shape ``(K - 1, P)``.
+
+    Raises:
+        UsageError: Path and gradients have other shapes, or fewer than three points.
 
     Example:
         >>> path = torch.tensor([[4.0], [2.0], [1.0]])  # halved at each step, as by ℓ = -θ²/4 and m = dt = 1

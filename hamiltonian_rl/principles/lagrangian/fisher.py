@@ -10,10 +10,12 @@ from hamiltonian_rl.errors import UsageError, did_you_mean
 from hamiltonian_rl.principles.lagrangian.matrices import inverse_root
 from hamiltonian_rl.principles.lagrangian.structured import Fisher, FisherBlock
 from hamiltonian_rl.problems.estimation import EstimationTask, Observations
+from hamiltonian_rl.problems.estimation.task import MOST_NUMBERS, refuse_dense
 
 KINDS = ("exact", "monte_carlo", "empirical")
 STRUCTURES = ("dense", "diagonal", "block", "kronecker")
-MOST_SCORES = 20_000_000  # numbers held together: scores of as many observations as give them
+EXACT = 1e-10  # scores, beside what the curvature lets expect, that are rounding
+ROUNDING = 1e-14  # of what is summed up in a score
 Weighted = list[tuple[Observations, torch.Tensor]]
 
 
@@ -41,6 +43,10 @@ def fisher_information(
         n_samples: For "monte_carlo".
         generator: For "monte_carlo".
 
+    Raises:
+        UsageError: There is no such kind or structure, no draw, no layer for "kronecker", a parameter in no group
+            or in two, or a dense one of more than 16,384 parameters.
+
     Reference:
         Kunstner, Balles and Hennig (2019), "Limitations of the empirical Fisher approximation"; Martens and Grosse
         (2015), "Optimizing neural networks with Kronecker-factored approximate curvature", section 3.
@@ -57,6 +63,8 @@ def fisher_information(
     if n_samples < 1:
         raise UsageError(f"n_samples = {n_samples}; expected one at least.")
     theta = task.checked(params)
+    if structure == "dense":
+        refuse_dense(task.n_params, type(task).__name__)
     everything = torch.arange(task.n_params)
     if kind == "exact" and structure == "dense" and data is None:
         return Fisher((FisherBlock(everything, (task.fisher(theta),)),), task.n_params)
@@ -68,14 +76,56 @@ def fisher_information(
 
 
 def outer_information(task: EstimationTask, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-    """Return ``K = (1/N) Σ_n g_n g_nᵀ`` over the data, shape ``(P, P)``."""
+    """Return ``K = (1/N) Σ_n g_n g_nᵀ`` over the data, shape ``(P, P)``.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import GaussianMean
+        >>> outer_information(GaussianMean([1.0, 5.0]), torch.tensor([3.0]))  # the mean square of y - 3
+        tensor([[4.]], dtype=torch.float64)
+    """
     return fisher_information(task, params, "empirical", data=data).matrix()
 
 
 def curvature(task: EstimationTask, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-    """Return ``J = -(1/N) Σ_n ∇²ℓ_n`` over the data, shape ``(P, P)``."""
-    hessian: torch.Tensor = torch.func.hessian(task.mean_log_likelihood)(task.checked(params), data)
-    return -hessian
+    """Return ``J = -(1/N) Σ_n ∇²ℓ_n`` over the data, shape ``(P, P)``.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import Exponential
+        >>> curvature(Exponential([1.0, 5.0]), torch.tensor([0.5]))  # 1/rate²
+        tensor([[4.]], dtype=torch.float64)
+    """
+    refuse_dense(task.n_params, type(task).__name__)
+    theta, observations = task.checked(params), task.data if data is None else data
+    slope_of = torch.func.grad(lambda at: task.mean_log_likelihood(at, observations))
+
+    def column(direction: torch.Tensor) -> torch.Tensor:
+        bent: torch.Tensor = torch.func.jvp(slope_of, (theta,), (direction,))[1]
+        return bent
+
+    together = max(1, MOST_NUMBERS // (len(observations) * max(1, len(task.groups))))
+    columns: torch.Tensor = torch.func.vmap(column, chunk_size=together)(torch.eye(task.n_params, dtype=theta.dtype))
+    return -columns
+
+
+def unexplained(outer: torch.Tensor, curvature: torch.Tensor, params: torch.Tensor) -> torch.Tensor:
+    """Return in which parameters the scores are more than rounding, shape ``(P,)`` of bool.
+
+    Where a fit leaves no residual (as many parameters as observations, ``σ`` known), what it leaves of the scores is
+    rounding, of which nothing may be computed: below 1e-10 of what the curvature lets expect, or of the size to which
+    ``J θ`` is known.
+
+    Args:
+        outer: ``K``, shape ``(P, P)``.
+        curvature: ``J``, shape ``(P, P)``.
+        params: ``θ``, shape ``(P,)``.
+
+    Example:
+        >>> unexplained(torch.tensor([[1e-30]]), torch.tensor([[1.0]]), torch.tensor([3.0]))
+        tensor([False])
+    """
+    expected = EXACT * curvature.diagonal().clamp(min=0.0).sqrt()
+    rounding = ROUNDING * (curvature.abs() @ params.abs())
+    return outer.diagonal().clamp(min=0.0).sqrt() > torch.maximum(expected, rounding)
 
 
 def cramer_rao_bound(fisher: torch.Tensor, n_observations: int) -> torch.Tensor:
@@ -127,7 +177,7 @@ def _weighted(
 
 
 def _batches(weighted: Weighted, n_params: int) -> Iterator[tuple[Observations, torch.Tensor]]:
-    size = max(1, MOST_SCORES // n_params)
+    size = max(1, MOST_NUMBERS // n_params)
     for data, weights in weighted:
         for first in range(0, len(data), size):
             yield data[first : first + size], weights[first : first + size]

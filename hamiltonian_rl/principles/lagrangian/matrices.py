@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from hamiltonian_rl.errors import UsageError
@@ -22,9 +24,16 @@ def powers(values: torch.Tensor, power: float, damping: float = 0.0) -> torch.Te
         damping: What is added to each, at least 0.
 
     Raises:
-        UsageError: ``damping`` is negative.
+        UsageError: ``power`` or ``damping`` is no finite number, or ``damping`` is negative.
+
+    Example:
+        >>> powers(torch.tensor([4.0, 0.0]), -0.5)
+        tensor([0.5000, 0.0000])
     """
-    if not damping >= 0.0:
+    for name, value in (("power", power), ("damping", damping)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UsageError(f"{name} = {value!r}; expected a finite number.")
+    if damping < 0.0:
         raise UsageError(f"damping = {damping!r}; expected a number from 0 up.")
     damped = values.clamp(min=0.0) + damping
     kept = damped > (0.0 if damping else _zero_below(values))

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from hamiltonian_rl.principles.lagrangian.euler_lagrange import information_residual
-from hamiltonian_rl.principles.lagrangian.fisher import curvature, outer_information
+from hamiltonian_rl.principles.lagrangian.fisher import curvature, outer_information, unexplained
 from hamiltonian_rl.principles.lagrangian.matrices import inverse_root
 from hamiltonian_rl.problems.estimation import EstimationTask
 
 MOST_SLOPES = 4_000_000  # second slopes held together
 EMPTY = 1e-7  # a standard error that is rounding
-EXACT = 1e-10  # scores, beside what the curvature lets expect, that are rounding
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,14 @@ class InformationTest:
 
     Attributes:
         rho: ``ρ = 1 - tr(K⁻¹J)/P``; NaN where the fit leaves no residual, so that all scores are zero.
-        standard_error: Of ``ρ`` if the model is true; zero where ``ρ`` is zero whatever the data.
+        standard_error: Of ``ρ`` if the model is true; zero where ``ρ`` is zero whatever the data, or where every
+            observation adds the same to it.
         p_value: How often a true model gives a ``ρ`` as far from zero, by its normal limit; NaN where there is nothing
             to test.
+
+    Example:
+        >>> InformationTest(rho=0.5, standard_error=0.25, p_value=0.0455).empty
+        False
     """
 
     rho: float
@@ -35,7 +39,14 @@ class InformationTest:
 
     @property
     def empty(self) -> bool:
-        """Whether the model leaves nothing to test: its ``ρ`` is zero at every maximum of the likelihood."""
+        """Whether there is no p-value: ``ρ`` is zero at every maximum of the likelihood, or has no standard error.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import Bernoulli
+            >>> task = Bernoulli([1, 0, 1, 1])
+            >>> information_test(task, task.start).empty
+            True
+        """
         return math.isnan(self.p_value)
 
 
@@ -52,10 +63,16 @@ def information_test(task: EstimationTask, params: torch.Tensor) -> InformationT
     Reference:
         White (1982), "Maximum likelihood estimation of misspecified models", theorem 4.1; Lancaster (1984), "The
         covariance matrix of the information matrix test".
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import Poisson
+        >>> task = Poisson([0, 0, 2, 2, 2, 6])  # mean 2, variance 4
+        >>> round(information_test(task, task.start).rho, 9)  # 1 - mean/variance
+        0.5
     """
     theta = task.checked(params)
     outer, bends = outer_information(task, theta), curvature(task, theta)
-    if (outer.diagonal() <= EXACT**2 * bends.diagonal()).all():
+    if not unexplained(outer, bends, theta).any():
         return InformationTest(math.nan, 0.0, math.nan)
     root = inverse_root(outer)
     rank = max(root.shape[1], 1)

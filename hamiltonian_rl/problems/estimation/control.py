@@ -20,12 +20,14 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.problems.control_problem import ControlProblem
 from hamiltonian_rl.problems.estimation.task import EstimationTask
 
+MOST_TERMS = 50  # observations times parameters that are compiled: 10 of 5 parameters take a second, torch half of it
+
 
 class EstimationControl(ControlProblem):
     """Move the parameters of an estimation task: ``θ' = θ + dt u``, ``r = dt (ℓ(θ) - ℓ_0 - ½ m |u|²)``.
 
-    The log-likelihood ``ℓ`` is the mean one of an observation, as everywhere. Solvers that compile a problem write out
-    the sum over the observations: of more than some fifty, take the torch back end.
+    The log-likelihood ``ℓ`` is the mean one of an observation, as everywhere. Compiled code would write out its sum, so
+    costates of more than a few observations are computed in torch unless asked otherwise.
 
     Args:
         task: What is estimated.
@@ -83,15 +85,31 @@ class EstimationControl(ControlProblem):
         self.action_space = gym.spaces.Box(-max_speed, max_speed, center.shape, np.float64)
         self.state_names = task.names
         self.action_names = tuple(f"speed of {name}" for name in task.names)
+        self.compile_kernels = len(task.data) * len(center) <= MOST_TERMS
         if len(center) == 1:
             self.phase_plane = (0, 0)
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """``θ + dt u``."""
+        """``θ + dt u``.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> problem = GaussianMean([1.0, 3.0]).control_problem(dt=0.5)
+            >>> problem.dynamics(torch.tensor([1.0]), torch.tensor([4.0]), 0)
+            tensor([3.])
+        """
         return state + self.dt * action
 
     def reward(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
-        """``dt (ℓ(θ) - ℓ_0 - ½ m |u|²)``."""
+        """``dt (ℓ(θ) - ℓ_0 - ½ m |u|²)``.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import GaussianMean
+            >>> task = GaussianMean([2.0])
+            >>> problem = task.control_problem(mass=2.0, dt=0.5, reference=float(task.mean_log_likelihood(task.start)))
+            >>> problem.reward(torch.tensor([0.0]), torch.tensor([3.0]), 0)  # dt (-½ (2 - 0)² - ½ m 3²)
+            tensor(-5.5000, dtype=torch.float64)
+        """
         gain = self.task.mean_log_likelihood(state) - self.reference
         return self.dt * (gain - 0.5 * self.mass * (action**2).sum(-1))
 

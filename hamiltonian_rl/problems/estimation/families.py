@@ -7,14 +7,13 @@ Those of one parameter are exponential families. In the mean parameter ``μ = E[
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 
 from hamiltonian_rl.errors import UsageError, did_you_mean
-from hamiltonian_rl.problems.estimation.checks import observed, refuse_labels, refuse_targets
+from hamiltonian_rl.problems.estimation.checks import checked_sigma, observed, refuse_labels, refuse_targets
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.observations import Observations
 from hamiltonian_rl.problems.estimation.task import EstimationTask, Outcomes
@@ -25,6 +24,13 @@ Link = Callable[[torch.Tensor], torch.Tensor]
 class GaussianMean(EstimationTask):
     """``y ~ N(mean, σ²)`` with ``σ`` known: ``F = 1/σ²``.
 
+    Args:
+        targets: ``y``, shape ``(N,)``, in any unit; `Observations`, an array or a list.
+        sigma: ``σ`` in units of the targets.
+
+    Raises:
+        UsageError: The targets are no numbers, or labels, or sigma is no positive number.
+
     Example:
         >>> task = GaussianMean([1.0, 2.0, 4.5], sigma=0.5)
         >>> task.start, task.fisher(task.start)
@@ -32,9 +38,9 @@ class GaussianMean(EstimationTask):
     """
 
     def __init__(self, targets: Any, sigma: float = 1.0) -> None:
-        if not 0.0 < sigma < math.inf:
-            raise UsageError(f"sigma = {sigma!r}; expected a positive number.")
-        self.data, self.sigma = observed(targets), float(sigma)
+        known = checked_sigma(sigma, estimated=False)
+        assert known is not None
+        self.data, self.sigma = observed(targets), known
         refuse_labels(self.data, "a Gaussian")
         self.names, self.groups = ("mean",), (slice(0, 1),)
         self.start = self.data.targets.mean()[None]
@@ -51,12 +57,30 @@ class GaussianMean(EstimationTask):
         return gaussian_outcomes(data, params[0].expand(len(data)), params.new_tensor(self.sigma))
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``1/σ²``, shape ``(1, 1)``."""
+        """Return ``1/σ²``, shape ``(1, 1)``.
+
+        Example:
+            >>> GaussianMean([1.0, 2.0], sigma=0.5).fisher(torch.zeros(1))
+            tensor([[4.]])
+        """
         return params.new_full((1, 1), self.sigma**-2)
 
 
 class Gaussian(EstimationTask):
-    """``y ~ N(mean, sigma²)``, both unknown: ``F = diag(1/σ², 2/σ²)``."""
+    """``y ~ N(mean, sigma²)``, both unknown: ``F = diag(1/σ², 2/σ²)``.
+
+    Args:
+        targets: ``y``, shape ``(N,)``, in any unit.
+
+    Raises:
+        UsageError: The targets are no numbers, or labels.
+
+    Example:
+        >>> task = Gaussian([1.0, 3.0])
+        >>> task.start, task.fisher(torch.tensor([2.0, 0.5]))
+        (tensor([2., 1.], dtype=torch.float64), tensor([[4., 0.],
+                [0., 8.]]))
+    """
 
     def __init__(self, targets: Any) -> None:
         self.data = observed(targets)
@@ -64,7 +88,7 @@ class Gaussian(EstimationTask):
         self.names, self.groups = ("mean", "sigma"), (slice(0, 2),)
         y = self.data.targets
         spread = y.std(correction=0)
-        self.start = torch.stack([y.mean(), spread if spread > 0.0 else torch.ones_like(spread)])
+        self.start = torch.stack([y.mean(), spread if y.min() < y.max() else torch.ones_like(spread)])
 
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
         y = data.targets
@@ -79,12 +103,22 @@ class Gaussian(EstimationTask):
         return gaussian_outcomes(data, params[0].expand(len(data)), params[1])
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
-        """Return whether all targets are the same."""
+        """Return whether all targets are the same.
+
+        Example:
+            >>> Gaussian([3.0, 3.0]).no_maximum()
+            'all targets are 3, and sigma runs to zero'
+        """
         y = self.data.targets
         return f"all targets are {y[0].item():g}, and sigma runs to zero" if y.min() == y.max() else ""
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``diag(1/σ², 2/σ²)``."""
+        """Return ``diag(1/σ², 2/σ²)``.
+
+        Example:
+            >>> Gaussian([1.0, 3.0]).fisher(torch.tensor([2.0, 2.0])).diagonal()
+            tensor([0.2500, 0.5000])
+        """
         return torch.diag(params.new_tensor([1.0, 2.0]) / params[1] ** 2)
 
 
@@ -116,7 +150,12 @@ class _OneParameter(EstimationTask):
         return y.mean()
 
     def mean(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``μ = E[y]``, shape ``(..., 1)``."""
+        """Return ``μ = E[y]``, shape ``(..., 1)``.
+
+        Example:
+            >>> Poisson([1, 2], "log_rate").mean(torch.tensor([0.0])), Exponential([1.0]).mean(torch.tensor([4.0]))
+            (tensor([1.]), tensor([0.2500]))
+        """
         return self.parameters[self.parameter](params[..., :1])
 
     def _variance(self, mean: torch.Tensor) -> torch.Tensor:
@@ -130,13 +169,36 @@ class _OneParameter(EstimationTask):
         return [(data.with_targets((mean + sign * step).expand(len(data))), half) for sign in (-1.0, 1.0)]
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
-        """Return whether the mean lies where the parameter is infinite: no successes, or no failures, or no events."""
+        """Return whether the mean lies where the parameter is infinite: no successes, or no failures, or no events.
+
+        Example:
+            >>> Poisson([0, 0], "log_rate").no_maximum()
+            'all targets are 0, and log_rate runs to infinity'
+        """
         mean = self.data.targets.mean()
         infinite = not bool(self.inverses[self.parameter](mean).isfinite())
         return f"all targets are {mean.item():g}, and {self.parameter} runs to infinity" if infinite else ""
 
+    def boundary(self) -> torch.Tensor | None:
+        """Return the parameter of a mean without variance, which only the boundary of the domain has; else None.
+
+        Example:
+            >>> Poisson([0, 0]).boundary(), Poisson([0, 1]).boundary()
+            (tensor([0.], dtype=torch.float64), None)
+        """
+        mean = self.data.targets.mean()
+        if self.no_maximum() or bool(self._variance(mean) > 0.0):
+            return None
+        return self.inverses[self.parameter](mean)[None]
+
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``(dμ/dθ)²/v(μ)``, shape ``(1, 1)``."""
+        """Return ``(dμ/dθ)²/v(μ)``, shape ``(1, 1)``.
+
+        Example:
+            >>> theta = torch.tensor([4.0])
+            >>> Exponential([1.0, 2.0]).fisher(theta), Poisson([1, 2]).fisher(theta)  # 1/θ² and 1/θ
+            (tensor([[0.0625]]), tensor([[0.2500]]))
+        """
         slope = torch.func.grad(lambda theta: self.mean(theta).squeeze())(params)
         fisher: torch.Tensor = slope[:, None] ** 2 / self._variance(self.mean(params))
         return fisher
@@ -144,6 +206,13 @@ class _OneParameter(EstimationTask):
 
 class Bernoulli(_OneParameter):
     """``y`` is 1 with probability ``μ``, else 0; in its mean ``μ`` or in the logit ``log(μ/(1 - μ))``.
+
+    Args:
+        targets: ``y``, 0 or 1, shape ``(N,)``.
+        parameter: "mean" (a probability) or "logit" (nats).
+
+    Raises:
+        UsageError: A target is neither 0 nor 1, or there is no such parameter.
 
     Example:
         >>> task = Bernoulli([1, 0, 1, 1], "logit")
@@ -179,7 +248,20 @@ class Bernoulli(_OneParameter):
 
 
 class Poisson(_OneParameter):
-    """Counts with mean ``rate``, or with ``log_rate = log(rate)``."""
+    """Counts with mean ``rate``, or with ``log_rate = log(rate)``.
+
+    Args:
+        targets: Counts, shape ``(N,)``.
+        parameter: "rate" (counts an observation) or "log_rate".
+
+    Raises:
+        UsageError: A target is no count, or there is no such parameter.
+
+    Example:
+        >>> task = Poisson([0, 2, 4], "log_rate")
+        >>> round(task.start.exp().item(), 9), round(task.fisher(task.start).item(), 9)  # both are the mean count
+        (2.0, 2.0)
+    """
 
     parameters: ClassVar[dict[str, Link]] = {"rate": lambda theta: theta, "log_rate": torch.exp}
     inverses: ClassVar[dict[str, Link]] = {"rate": lambda mean: mean, "log_rate": torch.log}
@@ -201,7 +283,8 @@ class Poisson(_OneParameter):
         y = data.targets
         theta = params[..., :1]
         if self.parameter == "rate":
-            return torch.xlogy(y, theta) - theta - torch.lgamma(y + 1.0)
+            outside = torch.where(theta < 0.0, -torch.inf, 0.0)  # which a count of 0 alone would not notice
+            return torch.xlogy(y, theta) - theta - torch.lgamma(y + 1.0) + outside
         return y * theta - torch.exp(theta) - torch.lgamma(y + 1.0)
 
     def _sample(self, params: torch.Tensor, generator: torch.Generator | None, data: Observations) -> Observations:
@@ -209,7 +292,20 @@ class Poisson(_OneParameter):
 
 
 class Exponential(_OneParameter):
-    """``p(y) = exp(-y/μ)/μ`` for ``y >= 0``, in its ``mean`` ``μ`` or in its ``rate`` ``1/μ``."""
+    """``p(y) = exp(-y/μ)/μ`` for ``y >= 0``, in its ``mean`` ``μ`` or in its ``rate`` ``1/μ``.
+
+    Args:
+        targets: Waiting times, 0 or more, shape ``(N,)``.
+        parameter: "rate" (events in a unit of the targets' time) or "mean" (in that unit).
+
+    Raises:
+        UsageError: A target is negative, or there is no such parameter.
+
+    Example:
+        >>> task = Exponential([1.0, 3.0])
+        >>> task.start, task.fisher(task.start)  # the rate is 1/ȳ, and F its square's inverse: ȳ²
+        (tensor([0.5000], dtype=torch.float64), tensor([[4.]], dtype=torch.float64))
+    """
 
     parameters: ClassVar[dict[str, Link]] = {"rate": lambda theta: 1.0 / theta, "mean": lambda theta: theta}
     inverses: ClassVar[dict[str, Link]] = {"rate": lambda mean: 1.0 / mean, "mean": lambda mean: mean}
@@ -220,6 +316,16 @@ class Exponential(_OneParameter):
     def _check(self, data: Observations) -> None:
         refuse_labels(data, "an exponential distribution")
         refuse_targets(data, data.targets < 0.0, "waiting times, 0 or more")
+
+    def no_maximum(self, params: torch.Tensor | None = None) -> str:
+        """Return whether all waiting times are zero.
+
+        Example:
+            >>> Exponential([0.0, 0.0], "mean").no_maximum()
+            'all targets are 0, and mean runs to zero'
+        """
+        runs = "infinity" if self.parameter == "rate" else "zero"
+        return "" if self.data.targets.max() > 0.0 else f"all targets are 0, and {self.parameter} runs to {runs}"
 
     def _inside(self, y: torch.Tensor) -> torch.Tensor:
         return y.mean() if y.max() > 0.0 else torch.ones_like(y[0])

@@ -34,6 +34,15 @@ def gaussian_outcomes(
         data: Whose targets are replaced.
         mean: Shape ``(N,)`` or ``(N, d)``.
         sigma: A number.
+
+    Returns:
+        Targets of the shape of ``mean``, each with weights ``(N,)``.
+
+    Example:
+        >>> data = Observations.of([0.0])
+        >>> points = gaussian_outcomes(data, torch.tensor([1.0]), torch.tensor(2.0))
+        >>> [round(sum(float(w * (d.targets - 1.0) ** k) for d, w in points), 4) for k in (0, 1, 2, 4)]  # 1, 0, σ², 3σ⁴
+        [1.0, 0.0, 4.0, 48.0]
     """
     d = 1 if mean.ndim == 1 else mean.shape[1]
     points = [(data.with_targets(mean), mean.new_full((len(mean),), 2.0 / (d + 2)))]

@@ -13,10 +13,11 @@ import torch
 from scipy.optimize import linprog
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.problems.estimation.checks import observed
+from hamiltonian_rl.problems.estimation.checks import observed, refuse_input_scale
 from hamiltonian_rl.problems.estimation.observations import Observations
 from hamiltonian_rl.problems.estimation.task import EstimationTask, Layer
 
+MOST_ENTRIES = 50_000_000  # of a linear programme: beyond, it takes gigabytes and hours
 TINY = 1e-300  # a row of zeros has slope zero
 NEARLY_CERTAIN = -1e-6  # log-likelihood of an observation that separation may explain
 SEPARATED = 1e-6  # what the linear programme must gain an observation, beside the 1e-7 that it lets rows be off
@@ -27,6 +28,11 @@ class LinearPredictor(EstimationTask):
 
     Attributes:
         feature_names: Of the columns of the design, the intercept's first.
+
+    Example:
+        >>> from hamiltonian_rl.problems.estimation import LogisticRegression
+        >>> LogisticRegression([0, 1], inputs=[[1.0, 2.0], [3.0, 4.0]]).feature_names
+        ('intercept', 'x1', 'x2')
     """
 
     intercept: bool
@@ -40,6 +46,8 @@ class LinearPredictor(EstimationTask):
             self.data = dataclasses.replace(self.data, inputs=x)
         if x is None and not intercept:
             raise UsageError(f"{type(self).__name__} has no inputs and no intercept: there is nothing to estimate.")
+        if x is not None:
+            refuse_input_scale(x, self.data.input_names)
         width = 0 if x is None else x.shape[1]
         names = self.data.input_names or tuple(f"x{i}" for i in range(1, width + 1))
         if intercept and "intercept" in names:
@@ -49,7 +57,14 @@ class LinearPredictor(EstimationTask):
         self.feature_names = (("intercept",) if intercept else ()) + tuple(names)
 
     def design(self, data: Observations | None = None) -> torch.Tensor:
-        """Return the rows ``x_n``, with a leading one where there is an intercept, shape ``(N, p)``."""
+        """Return the rows ``x_n``, with a leading one where there is an intercept, shape ``(N, p)``.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import LogisticRegression
+            >>> LogisticRegression([0, 1], inputs=[5.0, 6.0]).design()
+            tensor([[1., 5.],
+                    [1., 6.]], dtype=torch.float64)
+        """
         data = self.data if data is None else data
         ones = torch.ones(len(data), 1, dtype=torch.float64)
         if data.inputs is None:
@@ -57,12 +72,25 @@ class LinearPredictor(EstimationTask):
         return torch.cat([ones, data.inputs], 1) if self.intercept else data.inputs
 
     def predictor(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-        """Return ``η``, shape ``(..., N)``."""
+        """Return ``η``, shape ``(..., N)``.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import LogisticRegression
+            >>> LogisticRegression([0, 1], inputs=[5.0, 6.0]).predictor(torch.tensor([1.0, 2.0], dtype=torch.float64))
+            tensor([11., 13.], dtype=torch.float64)
+        """
         design = self.design(data)
         return params[..., : design.shape[1]] @ design.T
 
     def layers(self, params: torch.Tensor, data: Observations | None = None) -> tuple[Layer, ...]:
-        """Return the coefficients as one layer of the design: the score is ``slope ⊗ x``, so ``slope = g·x / |x|²``."""
+        """Return the coefficients as one layer of the design: the score is ``slope ⊗ x``, so ``slope = g·x / |x|²``.
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import LogisticRegression
+            >>> task = LogisticRegression([0, 1], inputs=[5.0, 6.0])
+            >>> task.layers(task.start)[0].slopes[:, 0]  # y - 1/2
+            tensor([-0.5000,  0.5000], dtype=torch.float64)
+        """
         data = self.data if data is None else data
         design = self.design(data)
         width = design.shape[1]
@@ -78,8 +106,17 @@ class LinearPredictor(EstimationTask):
 
         Reference:
             Albert and Anderson (1984), "On the existence of maximum likelihood estimates in logistic regression".
+
+        Example:
+            >>> from hamiltonian_rl.problems.estimation import LogisticRegression
+            >>> far = torch.tensor([-25.0, 10.0], dtype=torch.float64)  # where a search of separable data ends
+            >>> tasks = [LogisticRegression(y, [1.0, 2.0, 3.0, 4.0]) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+            >>> [bool(task.no_maximum(far)) for task in tasks]
+            [True, False]
         """
         if params is not None and not (self.log_likelihood(params) > NEARLY_CERTAIN).any():
+            return ""
+        if self._rows_of_recession() * self.n_params > MOST_ENTRIES:
             return ""
         no_loss, no_change = self._recession()
         if not len(no_loss):
@@ -95,6 +132,9 @@ class LinearPredictor(EstimationTask):
             "some combination of the inputs tells the outcomes apart without an error (separable data), and "
             "coefficients run to infinity"
         )
+
+    def _rows_of_recession(self) -> int:
+        return len(self.data)
 
     def _recession(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows ``d`` with which no observation loses where ``d·β >= 0``, and those where ``d·β = 0``."""

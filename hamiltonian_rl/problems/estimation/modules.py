@@ -8,7 +8,6 @@ Reference:
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch.func import functional_call, vmap
 
 from hamiltonian_rl.errors import UsageError, first_line
-from hamiltonian_rl.problems.estimation.checks import class_targets, observed
+from hamiltonian_rl.problems.estimation.checks import checked_sigma, class_targets, observed, refuse_scale
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.observations import Observations
 from hamiltonian_rl.problems.estimation.task import EstimationTask, Layer, Outcomes
@@ -50,25 +49,54 @@ class _ModuleTask(EstimationTask):
             self.groups += (slice(ends[-1], ends[-1] + len(extra)),)
 
     def flatten(self, module: torch.nn.Module) -> torch.Tensor:
-        """Return a module's parameters as one vector of float64, shape ``(P,)``."""
+        """Return a module's parameters as one vector of float64, shape ``(P,)``.
+
+        Example:
+            >>> net = torch.nn.Linear(2, 1)
+            >>> task = ModuleRegressor(net, targets=[0.0, 1.0], inputs=[[0.0, 1.0], [1.0, 0.0]])
+            >>> task.flatten(net).equal(task.start), task.start.shape
+            (True, torch.Size([3]))
+        """
         found = dict(module.named_parameters())
         return torch.cat([found[name].detach().reshape(-1).to(torch.float64) for name in self.shapes])
 
     def load(self, params: torch.Tensor, module: torch.nn.Module) -> None:
-        """Write the parameters into a module of the same architecture, in its own precision."""
+        """Write the parameters into a module of the same architecture, in its own precision.
+
+        Example:
+            >>> net = torch.nn.Linear(1, 1)
+            >>> task = ModuleRegressor(net, targets=[0.0, 1.0], inputs=[0.0, 1.0])
+            >>> task.load(torch.tensor([2.0, -1.0]), net)
+            >>> net.weight.item(), net.bias.item()
+            (2.0, -1.0)
+        """
         found = dict(module.named_parameters())
         with torch.no_grad():
             for name, values in self._unflatten(params).items():
                 found[name].copy_(values)
 
     def outputs(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-        """Return what the module gives for the inputs, shape ``(N, ...)``; of one vector of parameters ``(P,)``."""
+        """Return what the module gives for the inputs, shape ``(N, ...)``; of one vector of parameters ``(P,)``.
+
+        Example:
+            >>> task = ModuleRegressor(torch.nn.Linear(1, 1), targets=[0.0, 1.0], inputs=[0.0, 1.0])
+            >>> task.outputs(torch.tensor([2.0, -1.0], dtype=torch.float64)).detach()[:, 0]  # 2 x - 1
+            tensor([-1.,  1.], dtype=torch.float64)
+        """
         data = self.data if data is None else data
         outputs: torch.Tensor = functional_call(self.module, self._unflatten(params), (data.inputs,))
         return outputs
 
     def layers(self, params: torch.Tensor, data: Observations | None = None) -> tuple[Layer, ...]:
-        """Return the Linear layers that take one vector an observation, the bias as the weight of a one."""
+        """Return the Linear layers that take one vector an observation, the bias as the weight of a one.
+
+        Example:
+            >>> task = ModuleRegressor(torch.nn.Linear(1, 1), targets=[0.0, 4.0], inputs=[0.0, 1.0], sigma=2.0)
+            >>> (layer,) = task.layers(torch.tensor([2.0, -1.0], dtype=torch.float64))
+            >>> layer.slopes[:, 0], layer.inputs  # (y - output)/σ²; x, and a one for the bias
+            (tensor([0.2500, 0.7500], dtype=torch.float64), tensor([[0., 1.],
+                    [1., 1.]], dtype=torch.float64))
+        """
         linear = {name: part for name, part in self.module.named_modules() if isinstance(part, torch.nn.Linear)}
         taken: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -137,6 +165,14 @@ class _ModuleTask(EstimationTask):
 class ModuleClassifier(_ModuleTask):
     """``y`` is class ``c`` with probability ``softmax(module(x))_c``.
 
+    Args:
+        module: Its outputs are logits, shape ``(N, classes)``.
+        targets: Classes 0, 1, ..., each there, shape ``(N,)``.
+        inputs: What the module takes.
+
+    Raises:
+        UsageError: A target is no class, or the module does not take the inputs or return logits.
+
     Example:
         >>> task = ModuleClassifier(torch.nn.Linear(2, 3), targets=[0, 1, 2], inputs=[[0, 1], [1, 0], [1, 1]])
         >>> task.n_params, task.names[0]
@@ -158,7 +194,14 @@ class ModuleClassifier(_ModuleTask):
             )
 
     def log_probabilities(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-        """Return ``log p(c | x_n)``, shape ``(N, C)``."""
+        """Return ``log p(c | x_n)``, shape ``(N, C)``.
+
+        Example:
+            >>> task = ModuleClassifier(torch.nn.Linear(1, 2), targets=[0, 1], inputs=[0.0, 1.0])
+            >>> task.log_probabilities(torch.zeros(4, dtype=torch.float64)).exp().detach()
+            tensor([[0.5000, 0.5000],
+                    [0.5000, 0.5000]], dtype=torch.float64)
+        """
         return torch.log_softmax(self.outputs(params, data), -1)
 
     def _of_one(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
@@ -181,13 +224,23 @@ class ModuleRegressor(_ModuleTask):
         targets: Shape ``(N,)`` or ``(N, d)``.
         inputs: What the module takes.
         sigma: ``σ``; None to estimate it.
+
+    Raises:
+        UsageError: The module does not take the inputs, its outputs are not of the targets' shape, or sigma is no
+            positive number.
+
+    Example:
+        >>> net = torch.nn.Linear(1, 1, bias=False)
+        >>> task = ModuleRegressor(net, targets=[1.0, 2.0], inputs=[1.0, 3.0], sigma=0.5)
+        >>> round(task.fisher(task.start).item(), 9)  # E[x²]/σ², as of a linear regression
+        20.0
     """
 
     def __init__(self, module: torch.nn.Module, targets: Any, inputs: Any = None, sigma: float | None = 1.0) -> None:
-        if sigma is not None and not 0.0 < sigma < math.inf:
-            raise UsageError(f"sigma = {sigma!r}; expected a positive number, or None to estimate it.")
+        self.sigma = checked_sigma(sigma, estimated=True)
         self.data = targets if isinstance(targets, Observations) else Observations.of(targets, inputs)
-        self.data, self.sigma = self.data.with_targets(self.data.targets.to(torch.float64)), sigma
+        self.data = self.data.with_targets(self.data.targets.to(torch.float64))
+        refuse_scale(self.data)
         self._take_module(module, ("sigma",) if sigma is None else ())
         if self.data.targets.ndim > 2:
             raise UsageError(f"The targets have shape {tuple(self.data.targets.shape)}; expected (N,) or (N, d).")
@@ -199,12 +252,24 @@ class ModuleRegressor(_ModuleTask):
             )
 
     def means(self, params: torch.Tensor, data: Observations | None = None) -> torch.Tensor:
-        """Return the module's outputs, of the shape of the targets."""
+        """Return the module's outputs, of the shape of the targets.
+
+        Example:
+            >>> task = ModuleRegressor(torch.nn.Linear(1, 1), targets=[0.0, 1.0], inputs=[0.0, 1.0])
+            >>> task.means(torch.tensor([2.0, -1.0], dtype=torch.float64)).detach()
+            tensor([-1.,  1.], dtype=torch.float64)
+        """
         outputs = self.outputs(params, data)
         return outputs.squeeze(-1) if outputs.ndim > self.data.targets.ndim else outputs
 
     def noise(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``σ``, a number."""
+        """Return ``σ``, a number.
+
+        Example:
+            >>> task = ModuleRegressor(torch.nn.Linear(1, 1), targets=[0.0, 1.0], inputs=[0.0, 1.0], sigma=None)
+            >>> task.noise(torch.tensor([2.0, -1.0, 0.5])), task.names[-1]
+            (tensor(0.5000), 'sigma')
+        """
         return params[-1] if self.sigma is None else params.new_tensor(self.sigma)
 
     def _of_one(self, params: torch.Tensor, data: Observations) -> torch.Tensor:

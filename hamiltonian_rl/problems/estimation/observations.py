@@ -27,6 +27,12 @@ class Observations:
         labels: What the targets 0, 1, ... stand for, where they were text.
         source: The file, for messages.
         lines: In which line of it each observation stands.
+
+    Example:
+        >>> data = Observations.of([0.0, 1.0, 2.0], inputs=[[1.0], [2.0], [4.0]])
+        >>> batch = data[[0, 2]]
+        >>> batch.targets, batch.inputs[:, 0]
+        (tensor([0., 2.], dtype=torch.float64), tensor([1., 4.], dtype=torch.float64))
     """
 
     targets: torch.Tensor
@@ -52,11 +58,23 @@ class Observations:
         )
 
     def with_targets(self, targets: torch.Tensor) -> Observations:
-        """Return the same inputs with other targets."""
+        """Return the same inputs with other targets.
+
+        Example:
+            >>> Observations.of([0.0, 1.0], inputs=[5.0, 6.0]).with_targets(torch.tensor([1.0, 1.0])).inputs[:, 0]
+            tensor([5., 6.], dtype=torch.float64)
+        """
         return dataclasses.replace(self, targets=targets)
 
     def place(self, row: int) -> str:
-        """Return where an observation comes from, for a message."""
+        """Return where an observation comes from, for a message.
+
+        Example:
+            >>> Observations.of([0.0, 1.0]).place(1)
+            'observation 1'
+            >>> Observations.of([0.0, 1.0], source="data.csv", lines=(2, 4)).place(1)
+            'line 4 of data.csv'
+        """
         return f"line {self.lines[row]} of {self.source}" if self.lines else f"observation {row}"
 
     @classmethod
@@ -102,6 +120,11 @@ class Observations:
 
         Raises:
             UsageError: scikit-learn is not installed, or ships no such set.
+
+        Example:
+            >>> Observations.from_sklearn("irsi")
+            Traceback (most recent call last):
+            hamiltonian_rl.errors.UsageError: scikit-learn ships no data set "irsi". Did you mean "iris"?
         """
         try:
             from sklearn import datasets
@@ -125,6 +148,18 @@ class Observations:
             path: The file.
             target: Name of the target's column; text in all of its lines is taken for labels of classes.
             inputs: Names of the columns of the inputs; without it all the others.
+
+        Raises:
+            UsageError: The file cannot be read, or a value is missing or no number; with its line.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     file = Path(folder) / "data.csv"
+            ...     _ = file.write_text("x,y" + chr(10) + "0.5,1" + chr(10) + "1.5,3")
+            ...     data = Observations.from_csv(file, "y")
+            >>> data.targets, data.input_names, data.lines
+            (tensor([1., 3.], dtype=torch.float64), ('x',), (2, 3))
         """
         from hamiltonian_rl.problems.estimation.csv_file import read_columns
 

@@ -9,14 +9,13 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 
 from hamiltonian_rl.errors import UsageError
-from hamiltonian_rl.problems.estimation.checks import refuse_labels, refuse_targets
+from hamiltonian_rl.problems.estimation.checks import checked_sigma, refuse_labels, refuse_targets
 from hamiltonian_rl.problems.estimation.gaussian_points import gaussian_log_density, gaussian_outcomes
 from hamiltonian_rl.problems.estimation.linear_predictor import LinearPredictor
 from hamiltonian_rl.problems.estimation.observations import Observations
@@ -28,6 +27,16 @@ EXACT = 1e-11  # residuals, beside the targets, that are rounding
 class LinearRegression(LinearPredictor):
     """``y ~ N(x·β, σ²)``, with ``σ`` known or the last parameter.
 
+    Args:
+        targets: ``y``, shape ``(N,)``.
+        inputs: ``x``, shape ``(N, p)`` or ``(N,)``, without a column of ones.
+        sigma: ``σ`` in units of the targets; None to estimate it.
+        intercept: Whether a column of ones is put before the inputs.
+
+    Raises:
+        UsageError: The targets are labels, sigma is no positive number, an input has a parameter's name, or there is
+            nothing to estimate.
+
     Example:
         >>> task = LinearRegression([1.0, 2.0, 2.0], inputs=[0.0, 1.0, 2.0], sigma=1.0)
         >>> task.names, task.fisher(task.start)
@@ -36,29 +45,40 @@ class LinearRegression(LinearPredictor):
     """
 
     def __init__(self, targets: Any, inputs: Any = None, sigma: float | None = None, intercept: bool = True) -> None:
-        if sigma is not None and not 0.0 < sigma < math.inf:
-            raise UsageError(f"sigma = {sigma!r}; expected a positive number, or None to estimate it.")
+        self.sigma = checked_sigma(sigma, estimated=True)
         self._take(targets, inputs, intercept)
         refuse_labels(self.data, "linear regression")
         if sigma is None and "sigma" in self.feature_names:
             raise UsageError('There is an input "sigma" beside the estimated noise. Rename it, or give sigma.')
-        self.sigma, p = sigma, len(self.feature_names)
+        p = len(self.feature_names)
         self.names = self.feature_names + (("sigma",) if sigma is None else ())
         self.groups = (slice(0, p), *([slice(p, p + 1)] if sigma is None else []))
         self.start = torch.zeros(len(self.names), dtype=torch.float64)
         if sigma is None:
-            spread = self.data.targets.std(correction=0)
-            self.start[-1] = spread if spread > 0.0 else 1.0
+            y = self.data.targets
+            varied, size = y.std(correction=0), y.square().mean().sqrt()
+            self.start[-1] = varied if varied > EXACT * size else size if size > 0.0 else 1.0
 
     def no_maximum(self, params: torch.Tensor | None = None) -> str:
-        """Return whether the inputs fit all targets without a residual, where ``σ`` is estimated."""
+        """Return whether the inputs fit all targets without a residual, where ``σ`` is estimated.
+
+        Example:
+            >>> LinearRegression([1.0, 3.0], inputs=[0.0, 1.0]).no_maximum()  # a line goes through two points
+            'the inputs fit all targets without a residual, and sigma runs to zero'
+        """
         y, design = self.data.targets, self.design()
         left = y - design @ torch.linalg.lstsq(design, y[:, None], driver="gelsd").solution[:, 0]
         exact = self.sigma is None and left.norm() <= EXACT * y.norm()
         return "the inputs fit all targets without a residual, and sigma runs to zero" if exact else ""
 
     def noise(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``σ``, shape ``(..., 1)``."""
+        """Return ``σ``, shape ``(..., 1)``.
+
+        Example:
+            >>> task = LinearRegression([1.0, 2.0, 2.0], inputs=[0.0, 1.0, 2.0])
+            >>> task.noise(torch.tensor([0.0, 1.0, 0.5]))  # the last parameter
+            tensor([0.5000])
+        """
         return params[..., -1:] if self.sigma is None else torch.full_like(params[..., -1:], self.sigma)
 
     def _log_likelihood(self, params: torch.Tensor, data: Observations) -> torch.Tensor:
@@ -73,14 +93,34 @@ class LinearRegression(LinearPredictor):
         return gaussian_outcomes(data, self.predictor(params, data), self.noise(params).squeeze(-1))
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``E[x xᵀ]/σ²``, and ``2/σ²`` for an estimated ``σ``."""
+        """Return ``E[x xᵀ]/σ²``, and ``2/σ²`` for an estimated ``σ``.
+
+        Example:
+            >>> task = LinearRegression([1.0, 2.0, 4.0], inputs=[-1.0, 0.0, 1.0])
+            >>> task.fisher(torch.tensor([0.0, 0.0, 0.5], dtype=torch.float64)).diagonal()  # 1, E[x²], 2, each over σ²
+            tensor([4.0000, 2.6667, 8.0000], dtype=torch.float64)
+        """
         variance = self.noise(params) ** 2
         of_coefficients = self._weighted(torch.ones(len(self.data), dtype=torch.float64)) / variance
         return of_coefficients if self.sigma is not None else _joined(of_coefficients, 2.0 / variance)
 
 
 class LogisticRegression(LinearPredictor):
-    """``y`` is 1 with probability ``1/(1 + exp(-x·β))``, else 0: ``w = μ (1 - μ)``."""
+    """``y`` is 1 with probability ``1/(1 + exp(-x·β))``, else 0: ``w = μ (1 - μ)``.
+
+    Args:
+        targets: ``y``, 0 or 1, shape ``(N,)``.
+        inputs: ``x``, shape ``(N, p)`` or ``(N,)``; ``β`` is in log odds by their units.
+        intercept: Whether a column of ones is put before the inputs.
+
+    Raises:
+        UsageError: A target is neither 0 nor 1, or all are the same.
+
+    Example:
+        >>> task = LogisticRegression([0, 1, 1, 1])  # of an intercept alone: the logit of the share of ones
+        >>> bool(task.scores(torch.tensor([3.0], dtype=torch.float64).log()).sum().abs() < 1e-12)
+        True
+    """
 
     def __init__(self, targets: Any, inputs: Any = None, intercept: bool = True) -> None:
         self._take(targets, inputs, intercept)
@@ -114,13 +154,33 @@ class LogisticRegression(LinearPredictor):
         ]
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``(1/N) Σ_n μ_n (1 - μ_n) x_n x_nᵀ``."""
+        """Return ``(1/N) Σ_n μ_n (1 - μ_n) x_n x_nᵀ``.
+
+        Example:
+            >>> task = LogisticRegression([0, 1], inputs=[1.0, 3.0])
+            >>> task.fisher(task.start).diagonal()  # at β = 0: 1/4, E[x²]/4
+            tensor([0.2500, 1.2500], dtype=torch.float64)
+        """
         predictor = self.predictor(params)
         return self._weighted(torch.sigmoid(predictor) * torch.sigmoid(-predictor))
 
 
 class PoissonRegression(LinearPredictor):
-    """Counts ``y`` with mean ``exp(x·β)``: ``w = μ``."""
+    """Counts ``y`` with mean ``exp(x·β)``: ``w = μ``.
+
+    Args:
+        targets: Counts, shape ``(N,)``.
+        inputs: ``x``, shape ``(N, p)`` or ``(N,)``; ``β`` is in logs of the mean count by their units.
+        intercept: Whether a column of ones is put before the inputs.
+
+    Raises:
+        UsageError: A target is no count, or all are 0.
+
+    Example:
+        >>> task = PoissonRegression([1, 2, 6])  # of an intercept alone: the log of the mean count
+        >>> round(task.start.exp().item(), 9), round(task.fisher(task.start).item(), 9)
+        (3.0, 3.0)
+    """
 
     def __init__(self, targets: Any, inputs: Any = None, intercept: bool = True) -> None:
         self._take(targets, inputs, intercept)
@@ -155,7 +215,13 @@ class PoissonRegression(LinearPredictor):
         return [(data.with_targets(mean + sign * mean.sqrt()), half) for sign in (-1.0, 1.0)]
 
     def fisher(self, params: torch.Tensor) -> torch.Tensor:
-        """Return ``(1/N) Σ_n μ_n x_n x_nᵀ``."""
+        """Return ``(1/N) Σ_n μ_n x_n x_nᵀ``.
+
+        Example:
+            >>> task = PoissonRegression([1, 2], inputs=[1.0, 3.0])
+            >>> task.fisher(torch.zeros(2, dtype=torch.float64)).diagonal()  # at β = 0: 1, E[x²]
+            tensor([1., 5.], dtype=torch.float64)
+        """
         return self._weighted(torch.exp(self.predictor(params)))
 
 

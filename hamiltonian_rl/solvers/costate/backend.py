@@ -71,7 +71,7 @@ def prepare(problem: ControlProblem) -> Phase:
 
 
 def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, device: str) -> Phase:
-    """Return the back end for a problem; where it cannot be compiled, say so once and take torch.
+    """Return the back end for a problem: compiled unless it would rather not; where it cannot be, say so once.
 
     Raises:
         UsageError: The name is unknown; ``"compiled"`` was asked for and cannot be; the problem's functions fail.
@@ -85,7 +85,7 @@ def choose_backend(problem: ControlProblem, states: np.ndarray, backend: str, de
             raise UsageError(f"device = {device!r} cannot be used: {first_line(error)}") from error
         if backend == "compiled":
             raise UsageError(f"device = {device!r}; the compiled back end runs on the CPU. Take backend='torch'.")
-    compile_it = backend != "torch" and device == "cpu"
+    compile_it = device == "cpu" and (backend == "compiled" or (backend == "auto" and problem.compile_kernels))
     kept, tried = unchanged(problem) if compile_it else None, (problem.horizon, len(states))
     if kept is None or tried not in kept.checked:
         check_functions(problem, states)

@@ -45,7 +45,7 @@ class SteadyEnd(ControlProblem):
         self.problem, self.rests, self.horizon = problem, tuple(rests), horizon
         for name in ("state_space", "action_space", "discount", "periodic", "start", "spread", "state_names"):
             setattr(self, name, getattr(problem, name))
-        self.phase_plane = problem.phase_plane
+        self.phase_plane, self.compile_kernels = problem.phase_plane, problem.compile_kernels
 
     def dynamics(self, state: torch.Tensor, action: torch.Tensor, step: int) -> torch.Tensor:
         """The problem's own."""
