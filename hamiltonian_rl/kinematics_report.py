@@ -131,6 +131,7 @@ def analyse(
 
 def _times(curve: Curve, rises: bool, threshold: float, lasting: int) -> dict[str, Time]:
     passed = curve.values >= threshold if rises else curve.values <= threshold
+    passed &= np.isfinite(curve.values)
     firsts = first_passed(passed), first_for_good(passed, lasting)
     times = {}
     for milestone, first in zip(MILESTONES, firsts, strict=True):

@@ -116,13 +116,14 @@ def test_without_the_usual_tag_the_tags_are_listed(hrl, tmp_path):
 
 
 def test_numbers_that_are_none_pass_no_threshold_and_are_said(hrl, tmp_path):
-    values = [*saturating(500.0), float("nan")]
+    values = [float("inf"), *saturating(500.0), float("nan")]
     log_at(tmp_path / "run", values)
     outcome = hrl("kinematics", tmp_path / "run", "--threshold", 400, "--run-dir", tmp_path / "out")
     assert outcome.code == 0, outcome.err
-    assert "1 values are no finite numbers" in outcome.out
+    assert "2 values are no finite numbers" in outcome.out
     (row,) = rows_of(tmp_path / "out")
     assert row["steps_to_for_good_censored"] == "True"
+    assert float(row["steps_to_threshold"]) > 1.0
 
 
 @pytest.mark.parametrize(("values", "said"), [([5.0], "fewer than 8 points"), ([7.0] * 30, "not at all")])

@@ -61,7 +61,7 @@ class Limit:
 
 
 def limit_of(motion: Motion, rises: bool) -> Limit | None:
-    """Fit the limit that a curve goes to; None where fewer than ten points follow its fastest one.
+    """Fit the limit that a curve goes to; None where fewer than ten points, at places above 0, follow its fastest one.
 
     The window begins where the curve is fastest, for before that no such model holds: at the first point whose velocity
     is within two standard errors of the greatest. If the residuals there are more correlated than the noise, the model
@@ -78,6 +78,8 @@ def limit_of(motion: Motion, rises: bool) -> Limit | None:
         >>> limit.lower < 2.0 < limit.upper, limit.family
         (True, 'power')
     """
+    if motion.places[-1] <= 0.0:  # no power of it
+        return None
     sign = -1.0 if rises else 1.0
     speed = -sign * motion.velocity
     fastest = int(np.argmax(speed))
