@@ -41,10 +41,9 @@ def kinematics_picture(runs: dict[str, Drawn], tag: str, threshold: float | None
             )
         if limit is not None and np.isfinite([limit.value, limit.lower, limit.upper]).all():
             top.plot(limit.window, [limit.value] * 2, color=style["color"], ls=":", lw=1.2)
-    shown = [
-        part for _, values, motion, _ in runs.values() for part in (values, [] if motion is None else motion.value)
-    ]
-    finite = np.concatenate([np.asarray(part, float) for part in shown])
+    shown = [values for _, values, _, _ in runs.values()]
+    shown += [motion.value for _, _, motion, _ in runs.values() if motion is not None]
+    finite = np.concatenate(shown)
     _focus(top, np.append(finite[np.isfinite(finite)], [] if threshold is None else threshold))
     if threshold is not None:
         top.axhline(threshold, color="0.3", lw=1.0, ls="--", label=f"threshold {threshold:g}")
