@@ -160,7 +160,7 @@ class RunLog:
         logs = [read_events(path, show) for path in paths]
         self.logs = sorted(logs, key=lambda log: (np.nan_to_num(log.began, nan=np.inf), log.path.name))
         self.notes = tuple(
-            f"{log.path}: its last {log.damaged:,} bytes are cut off or damaged and were left out."
+            f"The last {log.damaged:,} bytes of {log.path.name} are cut off or damaged and were left out."
             for log in self.logs
             if log.damaged
         )
