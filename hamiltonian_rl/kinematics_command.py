@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,6 +117,8 @@ def kinematics(
             "hrl kinematics --text book.txt."
         )
     _refuse(of_text, "logs, for it is about --text")
+    if threshold is not None and not math.isfinite(threshold):
+        raise UsageError(f"--threshold is {threshold}; expected a finite number.")
     try:
         _kinematics(logs, tag, threshold, for_good or 5, direction, tensorboard, run_dir)
     except KeyboardInterrupt:

@@ -131,6 +131,7 @@ def analyse(
 
 def _times(curve: Curve, rises: bool, threshold: float, lasting: int) -> dict[str, Time]:
     passed = curve.values >= threshold if rises else curve.values <= threshold
+    passed &= np.isfinite(curve.values)
     firsts = first_passed(passed), first_for_good(passed, lasting)
     times = {}
     for milestone, first in zip(MILESTONES, firsts, strict=True):
@@ -192,16 +193,21 @@ def motion_rows(runs: Sequence[RunKinematics]) -> list[dict[str, str]]:
     rows = []
     for run in runs:
         row = {"run": run.name, "window (steps)": "-", "fastest": "-", "v at the end": "-", "a at the end": "-"}
-        row["decelerates"] = f"fewer than {FEWEST_POINTS} points"
+        row["slowing"] = f"fewer than {FEWEST_POINTS} points"
         if run.motion is not None and run.deceleration is not None:
             motion, top = run.motion, int(np.argmax(np.abs(run.motion.velocity)))
             row["window (steps)"] = f"{motion.width:,.0f}: {motion.window} of {len(motion.places)} points"
             row["fastest"] = f"{motion.velocity[top]:.2g} at {motion.places[top]:,.0f}"
-            row["v at the end"] = f"{motion.velocity[-1]:.2g} ± {motion.velocity_error[-1]:.1g}"
-            row["a at the end"] = f"{motion.acceleration[-1]:.2g} ± {motion.acceleration_error[-1]:.1g}"
-            row["decelerates"] = _verdict(run.deceleration)
+            row["v at the end"] = _measured(motion.velocity[-1], motion.velocity_error[-1])
+            row["a at the end"] = _measured(motion.acceleration[-1], motion.acceleration_error[-1])
+            row["slowing"] = _verdict(run.deceleration)
         rows.append(row)
     return rows
+
+
+def _measured(value: float, error: float) -> str:
+    """Return a number with its standard error; without the digits that say nothing."""
+    return f"{0.0 if abs(value) < 1e-3 * error else value:.2g} ± {error:.1g}"
 
 
 def _verdict(found: Deceleration) -> str:
@@ -223,7 +229,7 @@ def limit_rows(runs: Sequence[RunKinematics], rises: bool) -> list[dict[str, str
         limit = run.limit
         if limit is not None:
             interval = f"({_value(limit.lower)} to {_value(limit.upper)})"
-            known = math.isfinite(limit.value)
+            known = math.isfinite(limit.value) and math.isfinite(limit.lower) and math.isfinite(limit.upper)
             row[f"{title} (95 % interval)"] = f"{_value(limit.value) if known else 'not in sight'} {interval}"
             row["model"] = _model(limit)
             row["fit window (steps)"] = f"{limit.window[0]:,.0f} to {limit.window[1]:,.0f}, {limit.points} points"
@@ -287,8 +293,8 @@ def runs_csv(runs: Sequence[RunKinematics]) -> str:
 
 def motion_csv(runs: Sequence[RunKinematics]) -> str:
     """Return a row a point of each run: value, velocity and acceleration with their standard errors."""
-    names = ("places", "measured", "value", "value_error", "velocity", "velocity_error", "acceleration")
-    names = (*names, "acceleration_error")
+    parts = ("value", "velocity", "acceleration")
+    names = ("places", "measured", *(name for part in parts for name in (part, f"{part}_error")))
     rows = [
         {"run": str(run.source.path), **{name: float(getattr(run.motion, name)[i]) for name in names}}
         for run in runs

@@ -84,10 +84,11 @@ def read_events(path: Path, show: Callable[[str], None] = lambda text: None) -> 
         UsageError: The file cannot be read.
     """
     data, places, damaged = read_records(path)
-    log, bytes_of, parse = EventLog(path, damaged=damaged), memoryview(data), Event.FromString
+    log, parse = EventLog(path, damaged=damaged), Event.FromString
+    content: Any = memoryview(data)  # type: ignore[arg-type]  # NumPy's stubs do not say so
     for count, (start, stop) in enumerate(places.tolist()):
         try:
-            event = parse(bytes_of[start:stop].tobytes())
+            event = parse(content[start:stop].tobytes())
         except Exception:  # a whole record with something else in it: protobuf's errors differ by version
             log.damaged += stop - start
             continue
@@ -138,8 +139,9 @@ def _void(log: EventLog, step: int) -> None:
     """Drop the points of a file from a step on: its writer went back there."""
     for series in log.series.values():
         keep = [index for index, at in enumerate(series.steps) if at < step]
-        for values in (series.steps, series.values, series.times):
-            values[:] = [values[index] for index in keep]  # type: ignore[index]
+        series.steps[:] = [series.steps[index] for index in keep]
+        series.values[:] = [series.values[index] for index in keep]
+        series.times[:] = [series.times[index] for index in keep]
 
 
 class RunLog:
@@ -158,7 +160,7 @@ class RunLog:
         logs = [read_events(path, show) for path in paths]
         self.logs = sorted(logs, key=lambda log: (np.nan_to_num(log.began, nan=np.inf), log.path.name))
         self.notes = tuple(
-            f"{log.path}: its last {log.damaged:,} bytes are cut off or damaged and were left out."
+            f"The last {log.damaged:,} bytes of {log.path.name} are cut off or damaged and were left out."
             for log in self.logs
             if log.damaged
         )

@@ -53,7 +53,7 @@ def _little_endian(data, start, size):  # type: ignore[no-untyped-def]
 @compiled
 def _find_records(data, table, places):  # type: ignore[no-untyped-def]
     """Write start and stop of each whole record into ``places``; return how many there are and where they end."""
-    count, at, end = 0, 0, len(data)
+    count, at, end = np.int64(0), np.int64(0), len(data)
     while end - at >= HEADER + FOOTER:
         size = _little_endian(data, at, 8)
         if _masked_crc(data, at, at + 8, table) != _little_endian(data, at + 8, 4):

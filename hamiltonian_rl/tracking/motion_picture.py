@@ -39,8 +39,12 @@ def kinematics_picture(runs: dict[str, Drawn], tag: str, threshold: float | None
             axes.fill_between(
                 motion.places, line - 1.96 * error, line + 1.96 * error, color=style["color"], alpha=0.15, lw=0
             )
-        if limit is not None and np.isfinite(limit.value):
+        if limit is not None and np.isfinite([limit.value, limit.lower, limit.upper]).all():
             top.plot(limit.window, [limit.value] * 2, color=style["color"], ls=":", lw=1.2)
+    shown = [values for _, values, _, _ in runs.values()]
+    shown += [motion.value for _, _, motion, _ in runs.values() if motion is not None]
+    finite = np.concatenate(shown)
+    _focus(top, np.append(finite[np.isfinite(finite)], [] if threshold is None else threshold))
     if threshold is not None:
         top.axhline(threshold, color="0.3", lw=1.0, ls="--", label=f"threshold {threshold:g}")
     for axes, part in ((middle, "velocity"), (bottom, "acceleration")):
@@ -57,5 +61,7 @@ def kinematics_picture(runs: dict[str, Drawn], tag: str, threshold: float | None
 
 def _focus(axes: Any, lines: np.ndarray) -> None:
     """Show the lines whole; of the bands, which are wide at the ends, what fits beside them."""
+    if not len(lines):
+        return
     margin = 0.15 * float(np.ptp(lines)) or 1.0
     axes.set_ylim(float(lines.min()) - margin, float(lines.max()) + margin)

@@ -41,7 +41,7 @@ class RunSource:
     @property
     def group(self) -> str:
         """Name shared by the runs that differ in their seed alone."""
-        parent = self.path.parent
+        parent = self.path.parent if self.path.parent.name else self.path.parent.resolve()
         counted = None if OURS.fullmatch(self.path.name) else COUNTED.fullmatch(self.path.stem)
         return str(parent / counted[1]) if counted else str(parent)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -143,6 +143,17 @@ def test_what_a_resumed_run_of_ours_declares_void_is_void(tmp_path):
     assert curve.steps.tolist() == [1, 2, 4, 6]
     assert curve.values.tolist() == [1.0, 2.0, 40.0, 60.0]
     assert "3 points were left out" in curve.notes[0]
+
+
+def test_within_a_file_too_points_are_void_from_where_a_writer_says_that_it_starts(tmp_path):
+    path = written(tmp_path / "events.out.tfevents.1", [(i, 1.0, 100.0 + i) for i in range(1, 6)])
+    with open(path, "ab") as file:
+        writer = RecordWriter(file)
+        start = SessionLog(status=SessionLog.START)
+        writer.write(Event(wall_time=110.0, step=3, session_log=start).SerializeToString())
+        summary = Summary(value=[Summary.Value(tag="loss", simple_value=2.0)])
+        writer.write(Event(wall_time=111.0, step=4, summary=summary).SerializeToString())
+    assert RunLog([path]).curve("loss").steps.tolist() == [1, 2, 4]
 
 
 def test_a_later_file_counts_from_its_first_step_on_and_the_pause_is_nobodys_time(tmp_path):

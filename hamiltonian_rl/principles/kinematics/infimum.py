@@ -3,8 +3,8 @@
 Notation: ``c`` the limit, ``t`` steps, ``g(t; b)`` what is left to go: a power ``(t + t_0)^(-b)`` or an
 exponential ``e^(-bt)``.
 
-The model is ``y(t) = c + a g(t; b)`` and noise, fitted by least squares to the last part of the curve. For each ``(b, t_0)``
-that is linear in ``(c, a)``: the sum of squares, as a function of ``c`` alone, is a parabola in closed form,
+The model is ``y(t) = c + a g(t; b)`` and noise, fitted by least squares to the last part of the curve. For each
+``(b, t_0)`` it is linear in ``(c, a)``: the sum of squares, as a function of ``c`` alone, is a parabola in closed form,
 ``RSS_b(c) = RSS_b + (c - c_b)² / V_b``. The profile over all of these and both families is the lowest of them, and the
 95 % interval is where it is below ``RSS (1 + F (1 + ρ)/(1 - ρ) / (m - 3))``: by the likelihood ratio of normal noise,
 whose correlation ``ρ`` lets ``m`` points count for fewer. So the interval tells also what is not known of the family.
@@ -61,7 +61,7 @@ class Limit:
 
 
 def limit_of(motion: Motion, rises: bool) -> Limit | None:
-    """Fit the limit that a curve goes to; None where fewer than ten points follow its fastest one.
+    """Fit the limit that a curve goes to; None where fewer than ten points, at places above 0, follow its fastest one.
 
     The window begins where the curve is fastest, for before that no such model holds: at the first point whose velocity
     is within two standard errors of the greatest. If the residuals there are more correlated than the noise, the model
@@ -78,6 +78,8 @@ def limit_of(motion: Motion, rises: bool) -> Limit | None:
         >>> limit.lower < 2.0 < limit.upper, limit.family
         (True, 'power')
     """
+    if motion.places[-1] <= 0.0:  # no power of it
+        return None
     sign = -1.0 if rises else 1.0
     speed = -sign * motion.velocity
     fastest = int(np.argmax(speed))
@@ -159,8 +161,9 @@ def _grid() -> _Shapes:
 def _finer(shapes: _Shapes, best: int) -> _Shapes:
     """Return those and finer ones around one of them: the grid shows in what is known very well."""
     exponents, shift = shapes.exponents[best] * np.geomspace(0.9, 1.1, 61), shapes.shifts[best]
-    around = np.unique(np.clip(np.searchsorted(SHIFTS, shift) + [-1, 1], 0, len(SHIFTS) - 1))
-    shifts = np.array([np.inf]) if np.isinf(shift) else np.linspace(*SHIFTS[around[[0, -1]]], 31)
+    place = int(np.searchsorted(SHIFTS, shift))
+    ends = float(SHIFTS[max(place - 1, 0)]), float(SHIFTS[min(place + 1, len(SHIFTS) - 1)])
+    shifts = np.array([np.inf]) if np.isinf(shift) else np.linspace(*ends, 31)
     more, at = (grid.ravel() for grid in np.meshgrid(exponents, shifts))
     return _Shapes(
         np.append(shapes.exponents, more),
@@ -173,10 +176,10 @@ def _fit(places: np.ndarray, values: np.ndarray, sign: float, noise_rho: float) 
     """Fit the limit of values that fall."""
     m, mean = len(places), float(values.mean())
     flat = float(((values - mean) ** 2).sum())  # a = 0: it has arrived
+    whole = float(places[0]), float(places[-1])
     if flat <= m * rounding(values) ** 2:  # it never moved
-        return Limit(
-            sign * mean, sign * mean, sign * mean, "constant", 0.0, 0.0, (float(places[0]), float(places[-1])), m, True
-        )
+        level = sign * mean
+        return Limit(level, level, level, "constant", 0.0, 0.0, whole, m, True)
     shapes = _grid()
     coarse = _profile(shapes.at(places), values)
     shapes = _finer(shapes, int(np.argmin(np.where(coarse.slopes > 0.0, coarse.squares, flat))))
@@ -200,7 +203,7 @@ def _fit(places: np.ndarray, values: np.ndarray, sign: float, noise_rho: float) 
         ("power" if power else "exponential") if falls else "constant",
         float(exponent) if falls else 0.0,
         float(shapes.shifts[best] * places[-1]) if falls and power else 0.0,
-        (float(places[0]), float(places[-1])),
+        whole,
         m,
         correlation <= noise_rho + 2.0 * math.sqrt((1.0 - noise_rho**2) / m),
     )
@@ -214,7 +217,7 @@ def _allowance(residuals: np.ndarray, least: float, noise_rho: float) -> tuple[f
     correlation = float(residuals[:-1] @ residuals[1:]) / total
     rho = min(max(correlation, noise_rho, 0.0), 0.95)
     share = (1.0 - rho) / (1.0 + rho)
-    factor = float(scipy.stats.f.ppf(CONFIDENCE, 1, max(m * share - 3.0, 1.0)))
+    factor = float(scipy.stats.f.ppf(CONFIDENCE, 1, max(m * share - 3.0, 3.0)))
     return correlation, total / (m - 3) / share * factor
 
 

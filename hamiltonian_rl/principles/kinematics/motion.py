@@ -93,7 +93,21 @@ def motion_of(places: np.ndarray, values: np.ndarray) -> Motion:
     units = 1.0 / np.array([1.0, scale, scale**2])
     fitted, errors = fitted * units * [1.0, 1.0, 2.0], errors * units * [1.0, 1.0, 2.0]
     width = scale * float(np.median(_widths(unit, window)))
-    return Motion(places, values, *fitted.T, *errors.T, window, width, noise)
+    value, velocity, acceleration = fitted.T
+    value_error, velocity_error, acceleration_error = errors.T
+    return Motion(
+        places=places,
+        measured=values,
+        value=value,
+        velocity=velocity,
+        acceleration=acceleration,
+        value_error=value_error,
+        velocity_error=velocity_error,
+        acceleration_error=acceleration_error,
+        window=window,
+        width=width,
+        noise=noise,
+    )
 
 
 def _best_window(unit: np.ndarray, values: np.ndarray) -> int:

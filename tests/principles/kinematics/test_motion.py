@@ -44,8 +44,8 @@ def test_intervals_of_velocity_and_acceleration_hold_the_true_ones_whether_or_no
         near_v = np.abs(motion.velocity - v) <= 1.96 * motion.velocity_error
         near_a = np.abs(motion.acceleration - a) <= 1.96 * motion.acceleration_error
         inside.append((near_v.mean(), near_a.mean()))
-    # 25 curves with some six independent points each: a true 95 % has a standard error of 2 %. Correlated noise of so few
-    # points is estimated too small now and then.
+    # 25 curves with some six independent points each: a true 95 % has a standard error of 2 %. Correlated noise of so
+    # few points is estimated too small now and then.
     assert np.mean(inside, axis=0).min() > (0.90 if rho == 0.0 else 0.84)
 
 
