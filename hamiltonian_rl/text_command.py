@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,8 @@ def _check(options: TextOptions) -> None:
         raise UsageError(f'--symbols "{options.symbols}" is unknown. {did_you_mean(options.symbols, ["bytes", "bpe"])}')
     if options.vocabulary is not None and options.symbols != "bpe":
         raise UsageError("--vocabulary is of --symbols bpe; bytes are always 256. Leave it out, or add --symbols bpe.")
+    if options.minutes is not None and not math.isfinite(options.minutes):
+        raise UsageError(f"--minutes is {options.minutes}; expected a finite number.")
     if options.text is None and options.resume is None and options.source is None:
         raise UsageError("Which text? For instance: hrl kinematics --text book.txt")
 

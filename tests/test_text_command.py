@@ -129,6 +129,8 @@ def test_a_text_that_cannot_be_learnt_is_refused_and_leaves_nothing(hrl, tmp_pat
         (("--text", "TEXT", "--vocabulary", "300"), "add --symbols bpe"),
         (("--text", "TEXT", "--model", "RUN", "--minutes", "1"), "--minutes cannot go with --model"),
         (("--text", "TEXT", "--model", "RUN", "--resume", "RUN"), "--resume cannot go with --model"),
+        (("--text", "TEXT", "--minutes", "inf"), "--minutes is inf; expected a finite number"),
+        (("--text", "TEXT", "--minutes", "nan"), "--minutes"),
         (("--text", "TEXT", "--trust"), "without --model leave it out"),
         (("--text", "TEXT", "--model", "NOWHERE"), "is no model: expected the folder of a run"),
         (("--text", "TEXT", "--resume", "NOWHERE"), "There is no run folder"),
