@@ -35,7 +35,7 @@ from hamiltonian_rl.agents.evaluation import Evaluator
 from hamiltonian_rl.agents.tuned import tuned_settings
 from hamiltonian_rl.envs.making import make_vector_env
 from hamiltonian_rl.envs.optimum import optimum_of
-from hamiltonian_rl.principles.kinematics import times_to_threshold
+from hamiltonian_rl.principles.kinematics.learning_time import times_to_threshold
 
 THRESHOLD = 475.0
 STARTS = 10_000  # seed of the start states

@@ -14,6 +14,7 @@ from hamiltonian_rl.console import RUNS, EnvSettings, Interrupted, print_rows, p
 from hamiltonian_rl.design_command import design
 from hamiltonian_rl.errors import EnvironmentWarning, HamiltonianRLError, UsageError
 from hamiltonian_rl.estimate_command import estimate
+from hamiltonian_rl.kinematics_command import kinematics
 from hamiltonian_rl.solve_command import solve
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def _print_regrets(
 app.command(epilog="Example: hrl compare --env CartPole-v1 --agents dqn,sb3:dqn,sb3:ppo --seeds 5 --jobs 2")(compare)
 app.command(epilog="Example: hrl estimate data.csv --target y --model logistic --bootstrap 199")(estimate)
 app.command(epilog='Example: hrl design candidates.csv --rows 50 --model "1 + a + b + a:b + a^2"')(design)
+app.command(epilog="Example: hrl kinematics runs/CartPole-v1/dqn --threshold 475 --for-good 5")(kinematics)
 app.command(epilog="Example: hrl solve --env FrozenLake-v1 --env-set map_name=8x8")(solve)
 
 

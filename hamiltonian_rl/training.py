@@ -32,7 +32,7 @@ from hamiltonian_rl.errors import (
     UsageError,
     first_line,
 )
-from hamiltonian_rl.principles.kinematics import times_to_threshold
+from hamiltonian_rl.principles.kinematics.learning_time import times_to_threshold
 from hamiltonian_rl.run_config import RunConfig, Say, check_config, check_same_config, past_of_run
 from hamiltonian_rl.tracking.checkpoint import Tree, read_checkpoint
 from hamiltonian_rl.tracking.logger import Logger

@@ -66,3 +66,8 @@ def test_the_page_on_optimality_runs_as_printed_in_an_environment_of_ones_own(tm
 def test_the_page_on_optimizers_runs_as_printed():
     assert claims("optim.md") >= 2
     run_page("optim.md")
+
+
+def test_the_page_on_kinematics_runs_as_printed_and_says_what_comes_out():
+    assert claims("kinematics.md") >= 4
+    run_page("kinematics.md")

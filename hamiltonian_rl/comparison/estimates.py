@@ -1,4 +1,4 @@
-"""What a few runs say of an agent: their middle half, an interval for it, and times of which some are unknown.
+"""What a few runs say of an agent: their middle half, and an interval for it.
 
 Notation: ``n`` runs that differ in their seed alone.
 
@@ -10,7 +10,6 @@ Reference:
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,53 +85,6 @@ def estimate(values: Sequence[float]) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan)
     array = np.array(values, float)
     return Estimate(float(interquartile_mean(array)), *map(float, bootstrap_interval(array)))
-
-
-@dataclass(frozen=True)
-class Time:
-    """How long a run took to get somewhere, in steps or seconds; of a censored one, how long it did not.
-
-    Attributes:
-        length: The time, or the length of the run that never got there.
-        censored: Whether it never got there.
-    """
-
-    length: float
-    censored: bool = False
-
-
-@dataclass(frozen=True)
-class MedianTime:
-    """The median of times of which some are only known to be longer.
-
-    Attributes:
-        value: The median, or what it is greater than.
-        is_bound: Whether the median itself is unknown.
-        reached: Runs that got there.
-        runs: All runs.
-    """
-
-    value: float
-    is_bound: bool
-    reached: int
-    runs: int
-
-
-def median_time(times: Sequence[Time]) -> MedianTime:
-    """Return the median time; where censored runs leave it open, the largest number that it is certainly above.
-
-    The median grows with each of the times. So it lies between the median with each censored time at its run's length
-    and that with each at infinity: where these two agree it is known, however the censored runs would have gone on.
-
-    Example:
-        >>> median_time([Time(3000), Time(4000), Time(10_000, censored=True)])
-        MedianTime(value=4000, is_bound=False, reached=2, runs=3)
-        >>> median_time([Time(3000), Time(10_000, censored=True), Time(10_000, censored=True)]).is_bound
-        True
-    """
-    lower = statistics.median([time.length for time in times])
-    upper = statistics.median([math.inf if time.censored else time.length for time in times])
-    return MedianTime(lower, lower != upper, sum(not time.censored for time in times), len(times))
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, ...]:

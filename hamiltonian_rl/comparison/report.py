@@ -14,17 +14,12 @@ from typing import Any
 import numpy as np
 
 from hamiltonian_rl.agents.evaluation import STEPS_WITHOUT_LIMIT
-from hamiltonian_rl.comparison.estimates import (
-    Estimate,
-    MedianTime,
-    Time,
-    estimate,
-    median_time,
-)
+from hamiltonian_rl.comparison.estimates import Estimate, estimate
 from hamiltonian_rl.comparison.optima import MeanOptimum
 from hamiltonian_rl.comparison.plan import Comparison
 from hamiltonian_rl.envs.making import env_spec
-from hamiltonian_rl.principles.kinematics import times_to_threshold
+from hamiltonian_rl.principles.kinematics.censoring import MedianTime, Time, median_time
+from hamiltonian_rl.principles.kinematics.learning_time import times_to_threshold
 
 MILESTONES = {
     "threshold": "Time to a return of {threshold:g}",

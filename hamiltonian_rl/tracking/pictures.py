@@ -1,4 +1,4 @@
-"""Pictures of results, drawn with matplotlib; the only file that imports it."""
+"""Pictures of results, drawn with matplotlib."""
 
 from __future__ import annotations
 

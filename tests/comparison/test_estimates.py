@@ -6,17 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hamiltonian_rl.comparison.estimates import (
-    MedianTime,
-    Time,
     bootstrap_interval,
     estimate,
     interquartile_mean,
     mean_curve,
-    median_time,
 )
 
 
@@ -62,35 +57,6 @@ def test_one_run_has_a_mean_and_no_interval():
 def test_runs_that_agree_have_an_interval_of_no_width():
     found = estimate([500.0] * 5)
     assert (found.mean, found.lower, found.upper) == (500.0, 500.0, 500.0)
-
-
-CASES = [
-    ([Time(4), Time(2), Time(9)], MedianTime(4, False, 3, 3)),
-    ([Time(4), Time(2)], MedianTime(3, False, 2, 2)),
-    ([Time(5)], MedianTime(5, False, 1, 1)),
-    ([Time(10, True)], MedianTime(10, True, 0, 1)),
-    ([Time(2), Time(4), Time(10, True)], MedianTime(4, False, 2, 3)),
-    ([Time(2), Time(10, True), Time(10, True)], MedianTime(10, True, 1, 3)),
-    ([Time(2), Time(10, True)], MedianTime(6, True, 1, 2)),  # (2 + x) / 2 with x above 10
-    ([Time(3), Time(3), Time(3, True)], MedianTime(3, False, 2, 3)),  # a tie
-    ([Time(1), Time(2), Time(3), Time(10, True)], MedianTime(2.5, False, 3, 4)),
-    # One crashed at 1: it might have been the first or the last, so that the median lies between 3 and 5.
-    ([Time(3), Time(5), Time(1, True)], MedianTime(3, True, 2, 3)),
-]
-
-
-@pytest.mark.parametrize(("times", "expected"), CASES)
-def test_the_median_counts_runs_that_never_got_there_as_later(times, expected):
-    for order in itertools.permutations(times):
-        assert median_time(order) == expected
-
-
-@given(st.lists(st.tuples(st.integers(1, 20), st.booleans(), st.integers(1, 50)), min_size=1, max_size=7))
-def test_the_median_holds_however_the_censored_runs_would_have_gone_on(runs):
-    found = median_time([Time(length, censored) for length, censored, _ in runs])
-    true = np.median([length + more if censored else length for length, censored, more in runs])
-    assert found.value <= true
-    assert found.is_bound or found.value == true
 
 
 def test_the_mean_curve_is_linear_between_evaluations_and_ends_with_the_shortest_run():

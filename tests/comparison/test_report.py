@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hamiltonian_rl.comparison.estimates import MedianTime
 from hamiltonian_rl.comparison.files import csv_text
 from hamiltonian_rl.comparison.plan import Comparison, Job
 from hamiltonian_rl.comparison.progress import TimeLeft
 from hamiltonian_rl.comparison.report import Report, explanation, summarize, tables
+from hamiltonian_rl.principles.kinematics.censoring import MedianTime
 from hamiltonian_rl.run_config import RunConfig
 from hamiltonian_rl.tracking.pictures import LearningCurve, learning_picture
 

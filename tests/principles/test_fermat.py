@@ -20,7 +20,7 @@ from hamiltonian_rl.principles.fermat import (
     tightness_defect,
     unit_rows,
 )
-from hamiltonian_rl.principles.kinematics import times_to_threshold
+from hamiltonian_rl.principles.kinematics.learning_time import times_to_threshold
 
 SIZES = [(n, p) for p in range(1, 9) for n in range(p, 20)]
 

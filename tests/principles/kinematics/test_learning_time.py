@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hamiltonian_rl.principles.kinematics import times_to_threshold
+from hamiltonian_rl.principles.kinematics.learning_time import times_to_threshold
 
 GOOD, BAD = 475.0, 474.9  # at the threshold counts
 

@@ -1,4 +1,4 @@
-"""Kinematics of learning (section 2 and Eq. 5): how fast an error falls, and when it is below a threshold.
+"""Learning time (Eq. 5): when an error is below a threshold, and when it stays there.
 
 Notation: ``T_sample`` is the number of samples until the error first reaches the threshold (for an agent:
 until its return does), ``T_compute`` the computing time until then. A run that never gets there is
@@ -7,9 +7,35 @@ until its return does), ``T_compute`` the computing time until then. A run that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 LASTING = 5  # evaluations that "for good" takes at least
+
+
+def first_passed(passed: Sequence[bool] | np.ndarray) -> int | None:
+    """Return the first place that holds; None where there is none.
+
+    Example:
+        >>> first_passed([False, True, False]), first_passed([False])
+        (1, None)
+    """
+    array = np.asarray(passed, bool)
+    return int(array.argmax()) if array.any() else None
+
+
+def first_for_good(passed: Sequence[bool] | np.ndarray, lasting: int = LASTING) -> int | None:
+    """Return the first place from which all hold, ``lasting`` of them at least; None where there is none.
+
+    Example:
+        >>> first_for_good([True, False, True, True], lasting=2), first_for_good([True, False, True, True], lasting=3)
+        (2, None)
+    """
+    failed = np.flatnonzero(~np.asarray(passed, bool))
+    first = int(failed[-1]) + 1 if len(failed) else 0
+    return first if len(passed) - first >= max(lasting, 1) else None
 
 
 def times_to_threshold(evaluations: list[dict[str, float]], threshold: float | None) -> dict[str, Any]:
@@ -33,18 +59,9 @@ def times_to_threshold(evaluations: list[dict[str, float]], threshold: float | N
         True
     """
     passed = [] if threshold is None else [evaluation["mean_reward"] >= threshold for evaluation in evaluations]
-    firsts = {
-        "threshold": passed.index(True) if True in passed else None,
-        "solved_for_good": _first_for_good(passed),
-    }
+    firsts = {"threshold": first_passed(passed), "solved_for_good": first_for_good(passed)}
     times: dict[str, Any] = {}
     for name, first in firsts.items():
         times[f"steps_to_{name}"] = None if first is None else int(evaluations[first]["step"])
         times[f"seconds_to_{name}"] = None if first is None else evaluations[first]["seconds"]
     return times
-
-
-def _first_for_good(passed: list[bool]) -> int | None:
-    """Return the first place from which all hold, `LASTING` of them at least; None where there is none."""
-    lasting = next((count for count, good in enumerate(reversed(passed)) if not good), len(passed))
-    return len(passed) - lasting if lasting >= LASTING else None
