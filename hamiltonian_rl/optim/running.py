@@ -40,12 +40,15 @@ def basis_is_due(count: int, refresh: int) -> bool:
 def eigenbasis(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenvalues, rounded up to zero, and eigenvectors of a symmetric matrix.
 
-    Half precision is computed in single.
+    Half precision is computed in single, and single in double where LAPACK does not converge.
 
     Example:
         >>> eigenbasis(torch.tensor([[2.0, 0.0], [0.0, -1.0]]))[0]
         tensor([0., 2.])
     """
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
-    values, vectors = torch.linalg.eigh(wide)
+    try:
+        values, vectors = torch.linalg.eigh(wide)
+    except torch.linalg.LinAlgError:
+        values, vectors = torch.linalg.eigh(wide.double())
     return values.clamp_(min=0.0).to(matrix.dtype), vectors.to(matrix.dtype)

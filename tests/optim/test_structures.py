@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.optim import FisherRoot, GradientWarning, LeastAction, ModelFisher
 from hamiltonian_rl.optim.likelihoods import ROOTS, directions
+from hamiltonian_rl.optim.running import eigenbasis
 
 DOUBLE = torch.float64
 
@@ -436,3 +437,13 @@ def test_a_state_of_another_structure_is_refused():
 def test_a_step_without_a_length_is_refused(length):
     with pytest.raises(UsageError, match=r"dt .* is"):
         LeastAction(network(3, 2).parameters(), length)
+
+
+def test_an_eigenbasis_that_single_precision_does_not_find_is_found_in_double():
+    """Of this matrix LAPACK says in single precision that it did not converge, at least one of torch's builds."""
+    torch.manual_seed(0)
+    wide = torch.randn(19, 1) * torch.logspace(-25.0, 15.0, 19)[:, None]
+    matrix = wide @ wide.T
+    values, vectors = eigenbasis(matrix)
+    torch.testing.assert_close(values[-1], matrix.trace())  # of rank one
+    torch.testing.assert_close(vectors[:, -1].abs(), (wide[:, 0] / wide.norm()).abs())
