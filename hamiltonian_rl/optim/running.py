@@ -49,6 +49,6 @@ def eigenbasis(matrix: Tensor) -> tuple[Tensor, Tensor]:
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     try:
         values, vectors = torch.linalg.eigh(wide)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # torch.linalg.LinAlgError, which torch does not export to type checkers
         values, vectors = torch.linalg.eigh(wide.double())
     return values.clamp_(min=0.0).to(matrix.dtype), vectors.to(matrix.dtype)
