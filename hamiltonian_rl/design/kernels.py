@@ -44,6 +44,41 @@ def quadratic_forms(xs, matrix, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def swap_gain(a_x, b_x, a_y, b_y, a_xy, b_xy, is_d):  # type: ignore[no-untyped-def]
+    """Return by how much a swap of y for x lowers ``tr(S⁻¹M)``, or by what share it raises ``det S``."""
+    ratio = (1.0 + a_x) * (1.0 - a_y) + a_xy * a_xy
+    if is_d:
+        return ratio - 1.0
+    gain = (1.0 - a_y) * b_x - (1.0 + a_x) * b_y + 2.0 * a_xy * b_xy
+    return gain / ratio if ratio > LEAST_DETERMINANT else 0.0
+
+
+@compiled
+def best_swaps(xs, a, b, used, most, is_d, inverse, slope, ys):  # type: ignore[no-untyped-def]
+    """Return for some rows ys at once what `best_swap` returns for each; nothing is swapped.
+
+    A block of candidates is read once for all rows: of a million candidates reading takes longer than computing.
+    """
+    n, count = xs.shape[1], len(ys)
+    rows = np.ascontiguousarray(xs[:, ys])
+    along_a, along_b = np.ascontiguousarray((inverse @ rows).T), np.ascontiguousarray((slope @ rows).T)
+    best, chosen = np.zeros(count), np.full(count, -1)
+    for start in range(0, n, BLOCK):
+        size = min(BLOCK, n - start)
+        block = np.ascontiguousarray(xs[:, start : start + size])
+        a_xy = along_a @ block
+        b_xy = a_xy if is_d else along_b @ block
+        for r in range(count):
+            a_y, b_y = a[ys[r]], b[ys[r]]
+            for i in range(size):
+                x = start + i
+                gain = swap_gain(a[x], b[x], a_y, b_y, a_xy[r, i], b_xy[r, i], is_d)
+                if gain > best[r] and used[x] < most:
+                    best[r], chosen[r] = gain, x
+    return chosen, np.log1p(best) if is_d else best
+
+
+@compiled
 def best_swap(xs, a, b, used, most, is_d, inverse, slope, y):  # type: ignore[no-untyped-def]
     """Return the candidate x to swap y for, and by how much it lowers ``tr(S⁻¹M)``, or raises ``log det S``."""
     p, n = xs.shape
@@ -63,13 +98,7 @@ def best_swap(xs, a, b, used, most, is_d, inverse, slope, y):  # type: ignore[no
                 for i in range(size):
                     b_xy[i] += scale_b * xs[k, start + i]
         for i in range(size):
-            a_x, b_x = a[start + i], b[start + i]
-            ratio = (1.0 + a_x) * (1.0 - a_y) + a_xy[i] * a_xy[i]
-            if is_d:
-                gain = ratio - 1.0
-            else:
-                gain = (1.0 - a_y) * b_x - (1.0 + a_x) * b_y + 2.0 * a_xy[i] * b_xy[i]
-                gain = gain / ratio if ratio > LEAST_DETERMINANT else 0.0
+            gain = swap_gain(a[start + i], b[start + i], a_y, b_y, a_xy[i], b_xy[i], is_d)
             if gain > best and used[start + i] < most:
                 best, chosen = gain, start + i
     return chosen, np.log1p(best) if is_d else best

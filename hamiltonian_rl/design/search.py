@@ -17,6 +17,7 @@ START_RIDGE = 0.1  # rows' worth of every direction, while the first rows are ch
 REPAIR_RIDGE = 1e-3  # the same, while a design that is singular is repaired
 WORK_PER_CALL = 2e8  # multiplications between two looks at the keyboard
 MOST_PASSES = 200
+TOGETHER = 128  # rows for which all candidates are looked at together
 TOLERANCE = 1e-10  # relative gain that a swap has to bring
 LARGEST_CONDITION = 1e12
 Progress = Callable[[str], None]
@@ -76,6 +77,20 @@ class Search:
             self._passes(rows, counts, REPAIR_RIDGE, progress)
             settled = self._passes(rows, counts, 0.0, progress)
         return rows, self.task.value(counts), bool(settled)
+
+    def better(self, rows: np.ndarray, progress: Progress) -> np.ndarray:
+        """Return the candidates for which rows would best be swapped, one at a time; none where no swap improves."""
+        counts = np.bincount(rows, minlength=len(self.a))
+        value, task, found = self.prepare(counts), self.task, []
+        tol = TOLERANCE if self.is_d else TOLERANCE * value
+        for start in range(0, len(rows), TOGETHER):
+            progress(f"a look at all candidates, row {start + 1} of {len(rows)}")
+            some = rows[start : start + TOGETHER]
+            there, gains = kernels.best_swaps(
+                task.columns, self.a, self.b, counts, task.most, self.is_d, self.inverse, self.slope, some
+            )
+            found.append(there[gains > tol])
+        return np.unique(np.concatenate(found))
 
     def _passes(self, rows: np.ndarray, counts: np.ndarray, ridge: float, progress: Progress) -> bool | None:
         """Pass over the rows until none is swapped, in place; return whether that was reached, None if singular."""

@@ -101,9 +101,16 @@ def choose_rows(
     part = task if len(working) == n_candidates else task.among(working)
     rows, greedy_value, value, settled = _best_start(part, n_starts, generator, progress)
     rows = working[rows]
-    if part is not task:
-        progress("swaps with all candidates")
-        rows, value, settled = Search(task).exchange(rows, progress)
+    while part is not task and np.isfinite(value):
+        missed = Search(task).better(rows, progress)
+        if not len(missed):
+            break
+        working = np.union1d(working, missed)
+        found = Search(task.among(working)).exchange(np.searchsorted(working, rows), progress)
+        if not found[1] < value:  # but for rounding
+            settled = False
+            break
+        rows, value, settled = working[found[0]], *found[1:]
     if not np.isfinite(value):
         raise UsageError(
             f"No choice of {task.n_rows} rows was found that determines all {len(task.target)} parameters. Choose more "

@@ -402,7 +402,9 @@ def information_picture(
     left.set_ylabel("velocity E[v] (nats a symbol)")
     right.set_ylabel("acceleration, E[v]'s change a symbol (nats)")
     right.axhline(0.0, color="0.6", lw=0.8)
-    right.set_yscale("symlog", linthresh=max(2.0 * float(paired.slope_error.min()), NOTHING))
+    linear = max(2.0 * float(paired.slope_error.min()), NOTHING)
+    right.set_yscale("symlog", linthresh=linear)
+    right.set_yticks([y for y in right.get_yticks() if y == 0.0 or abs(y) > linear])  # those about zero would overlap
     for axes in (left, right):
         axes.set(xscale="log", xlabel="context c (symbols; drawn at c + 1)")
         axes.set_xticks(places, [f"{context:,}" for context in paired.contexts])

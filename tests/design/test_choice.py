@@ -185,6 +185,16 @@ def test_the_same_seed_chooses_the_same_rows():
     assert one.tolist() == other.tolist()
 
 
+@pytest.mark.parametrize("criterion", ["A", "D"])
+def test_a_look_at_all_candidates_finds_the_best_swap_of_each_row(criterion, monkeypatch):
+    monkeypatch.setattr("hamiltonian_rl.design.search.TOGETHER", 2)
+    rows, chosen = np.random.default_rng(5).standard_normal((1500, 3)), np.arange(6)
+    found = Search(design_task(rows, 6, criterion=criterion)).better(chosen, lambda text: None)
+    others = np.arange(6, 1500)
+    values = [[value_of(rows[[*np.delete(chosen, r), x]], criterion, np.eye(3)) for x in others] for r in range(6)]
+    assert found.tolist() == sorted({int(others[np.argmin(of_one)]) for of_one in values})
+
+
 def test_of_more_candidates_than_are_worked_with_at_once_none_is_left_out(monkeypatch):
     """As good with 500 of 4,000 candidates at a time, and no swap with any of all improves."""
     rows = unit_rows_at_random(4000, 4, 8)
