@@ -18,6 +18,7 @@ from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.principles.fermat import check_criterion, criterion_values
 
 BLOCK = 65_536  # candidates worked on at once
+LARGEST_SCALE = 1e60  # of a column, and one over it: their fourth powers are numbers still
 LEAST_PIVOT = 1e-11  # of a column of unit length, the others projected out: below it is rounding
 
 
@@ -118,6 +119,11 @@ def design_task(
         if length == 0.0:
             raise UsageError(
                 f"{name} is zero in every candidate, so that its parameter cannot be learned. Leave it out."
+            )
+        if not 1.0 / LARGEST_SCALE <= (size := length / np.sqrt(n_candidates)) <= LARGEST_SCALE:
+            raise UsageError(
+                f"{name} is of size {size:.0e}; the criterion, in its units, would be no number that double precision "
+                f"holds. Take units in which it is between {1.0 / LARGEST_SCALE:.0e} and {LARGEST_SCALE:.0e}."
             )
     triangle = _triangle(rows, lengths)
     _check_collinear(triangle, names)

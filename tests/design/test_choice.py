@@ -217,6 +217,8 @@ ROWS = unit_rows_at_random(10, 3, 0)
         ([["a", "b"]], {}, "no number"),
         (np.ones(3), {}, "shape"),
         (np.empty((0, 3)), {}, "shape"),
+        (ROWS * [1.0, 1e-300, 1.0], {}, "column 1 is of size"),
+        (ROWS * [1.0, 1.0, 1e300], {}, "column 2 is of size"),
         (np.array([[1.0, np.nan]]), {}, "Row 0 of candidates holds nan in column 1"),
         (ROWS, {"n_rows": 11}, "there are 10 candidates"),
         (ROWS, {"n_rows": 2}, "cannot determine 3 parameters"),
