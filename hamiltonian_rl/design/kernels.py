@@ -20,6 +20,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from hamiltonian_rl.compilation import announce_compiling
+
 BLOCK = 1024  # candidates whose four running sums stay in the first cache
 LEAST_DETERMINANT = 1e-8  # of a swap: what is nearer to a singular design is not taken
 compiled = numba.njit(cache=True, nogil=True, fastmath=False)
@@ -233,3 +235,6 @@ def move_weights(xs, a, b, weights, most, is_d, inverse, slope, moves):  # type:
         weights[x] = most if filled else weights[x] + delta
         weights[y] = 0.0 if emptied else weights[y] - delta
     return moves
+
+
+announce_compiling(add_rows, "the search for designs", 15)

@@ -10,13 +10,12 @@ Notation as in `kernels`; arrays end with the lanes, ``(..., LANES)``.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numba
 import numpy as np
-from numba.core import event
 
+from hamiltonian_rl.compilation import announce_compiling
 from hamiltonian_rl.solvers.costate import lane_arrays, lane_problems, machine_calls
 from hamiltonian_rl.solvers.costate.lane_arrays import DONE as DONE
 from hamiltonian_rl.solvers.costate.lane_arrays import NOT_FINITE as NOT_FINITE
@@ -37,8 +36,6 @@ from hamiltonian_rl.solvers.costate.lane_problems import (
 from hamiltonian_rl.solvers.costate.machine_calls import call, named_after
 from hamiltonian_rl.tracing import vector_code
 from hamiltonian_rl.tracing.vector_code import LANES
-
-_log = logging.getLogger(__name__)
 
 SUFFICIENT = 1e-4  # least part of the expected gain that a step must bring (Armijo)
 SHORTER = 0.4
@@ -353,16 +350,4 @@ def run(problem: Any, batch: Any, result: Any) -> None:
         fill(problem, batch, lanes, begun)
 
 
-class _Announcement(event.Listener):
-    """Says why nothing happens for a while, where numba has not kept the compiled code from before."""
-
-    def on_start(self, event: Any) -> None:
-        """Say so when `run` begins to be compiled."""
-        if event.data["dispatcher"] is run:
-            _log.warning("Compiling the costate solver, once on this machine: about 20 seconds.")
-
-    def on_end(self, event: Any) -> None:
-        """Say nothing."""
-
-
-event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
+announce_compiling(run, "the costate solver", 20)
