@@ -112,9 +112,10 @@ def _bad_cell(path: Path, names: Sequence[str], places: Sequence[int]) -> str:
                 return f"Row {i + 1} of {path} has {len(cells)} cells; expected {len(names)}."
             for place in places:
                 if not _is_number(cells[place]) or not np.isfinite(float(cells[place])):
+                    others = " + ".join(["1", *(names[other] for other in places if other != place)])
                     return (
                         f'Row {i + 1} of {path} holds "{cells[place]}" in column "{names[place]}"; expected a finite '
-                        'number. Mend it, or name the columns to use: --model "1 + a + b".'
+                        f'number. Mend it, or leave the column out: --model "{others}".'
                     )
     except (UnicodeDecodeError, csv.Error) as error:
         return f"{path} cannot be read as CSV: {error}."

@@ -55,6 +55,8 @@ def _term(part: str, text: str, columns: Sequence[str]) -> Term:
         return Term(())
     powers: Counter[str] = Counter()
     for factor in part.split(":"):
+        if not factor.strip():
+            raise UsageError(f'The model "{text}" has an empty term. Terms are written 1 + a + a:b + a^2.')
         name, caret, exponent = (piece.strip() for piece in factor.partition("^"))
         power = int(exponent) if exponent.isdecimal() and len(exponent) < 4 else 0
         if caret and not 1 <= power <= HIGHEST_POWER:
