@@ -22,6 +22,7 @@ STATES = 1000  # that the value is fitted at, at the most
 WAVES, LENGTH, RIDGE = 200, 0.5, 1e-2
 DRAWS, TRIALS = 3, 30  # of the waves, and states that tell by a path which draw is best
 LONGEST = 10  # holds that a first action is tried for
+MOST_SWITCHED = 24  # paths that switch once
 MOST_ACTIONS = 27  # that are compared: see `compared_actions`
 
 
@@ -115,18 +116,27 @@ class FittedValue:
         """Return the actions of the best of many paths from each state (`LedStarts.best`), ``(B, horizon, m)``."""
         return self._paths.best(states, horizon, np.arange(1, LONGEST + 1))
 
+    def many_led(self, states: np.ndarray, horizon: int) -> list[np.ndarray]:
+        """Return the actions of many paths from each state, each ``(B, horizon, m)``.
+
+        Those that `best_led` compares, fewer of them where actions are many, and some that switch once: the value does
+        not know which of them are the best when they are polished.
+        """
+        holds = np.arange(1, LONGEST + 1, max(1, len(self._actions) // 3))
+        return self._paths.all(states, horizon, holds) + self._paths.switched(states, horizon, MOST_SWITCHED)
+
     @property
     def _paths(self) -> LedStarts:
         return LedStarts(self._ahead, lambda states: self.features(states) @ self.weights, self._actions)
 
 
 def compared_actions(low: np.ndarray, high: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return actions to compare, ``(k, m)``: least, middle and greatest in each coordinate, or draws where m is large.
+    """Return actions to compare, ``(k, m)``: middle, least and greatest in each coordinate, or draws where m is large.
 
     Example:
         >>> compared_actions(np.array([-2.0]), np.array([2.0]), np.random.default_rng(0)).tolist()
-        [[-2.0], [0.0], [2.0]]
+        [[0.0], [-2.0], [2.0]]
     """
     if 3 ** len(low) <= MOST_ACTIONS:
-        return np.array(list(itertools.product(*np.stack([low, 0.5 * (low + high), high], 1))))
+        return np.array(list(itertools.product(*np.stack([0.5 * (low + high), low, high], 1))))
     return generator.uniform(low, high, (MOST_ACTIONS, len(low)))

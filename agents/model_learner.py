@@ -232,7 +232,7 @@ class ModelLearner:
         """Return paths of some steps from states ``(B, n)``, their policies giving points (`ActionCodes`).
 
         Each is the best of what goes on from the path before and the greedy path of the value, all improved. A new path
-        begins with what is best of many first actions, by each draw of the value.
+        is the best of more: see `_led`.
         """
         assert self._values
         self._imagine(exploring=exploring)
@@ -246,12 +246,22 @@ class ModelLearner:
                 here = states[rows]
                 starts = [self._going_on(here, steps, [before[row] for row in rows])]
                 if begins:
-                    starts += [value.best_led(here, steps) for value in self._values]
+                    starts += self._led(here, steps)
                 else:
                     starts.append(self._values[0].greedy(here, steps))
                 found = self._improved(here, starts, FIRST_ITERATIONS if begins else ITERATIONS)
                 paths.update(zip(rows.tolist(), found, strict=True))
         return [paths[row] for row in range(len(states))]
+
+    def _led(self, states: np.ndarray, steps: int) -> list[np.ndarray]:
+        """Return actions that new paths begin with, each ``(B, steps, m)``: the best led one of each draw of the value.
+
+        Of the first draw many: a path decides how many swings there are, and a poor choice is poor data too. Not where
+        actions are rounded, for such paths are soon left and planned anew.
+        """
+        first, *others = self._values
+        begun = first.many_led(states, steps) if self.codes.corners is None else [first.best_led(states, steps)]
+        return begun + [value.best_led(states, steps) for value in others]
 
     def _going_on(self, states: np.ndarray, steps: int, before: list[tuple[LearnedPath, int] | None]) -> np.ndarray:
         """Return the actions that lead on along paths by their feedback, and after their ends as at last; or none."""

@@ -131,7 +131,7 @@ def test_the_best_led_path_is_that_of_trying_all():
     weights = 0.1 * generator.normal(size=(3, Features.count(3, 3)))
     weights[:-1, p.weights.shape[1] :] = 0.0
     p.set_model(features, weights)
-    actions, states = np.array([[-1.0], [0.0], [1.0]]), generator.normal(size=(6, 2))
+    actions, states = np.array([[0.0], [-1.0], [1.0]]), generator.normal(size=(6, 2))
     value, steps = FittedValue(p, states, actions, 12, generator), 12
 
     def paid(state, taken):
@@ -148,6 +148,10 @@ def test_the_best_led_path_is_that_of_trying_all():
             rest = value.greedy(paid(state, first)[1][None], steps - held)[0] if held < steps else first[:0]
             ways.append(paid(state, np.concatenate([first, rest]))[0])
         assert paid(state, found)[0] == pytest.approx(max(ways), rel=1e-9)
+    many, best = np.array(value.many_led(states, steps)), value.best_led(states, steps)
+    assert (many == best).all((2, 3)).any(0).all()  # it is one of those that are polished
+    # The rest switch once between the bounds, both ways round.
+    assert {(one[0, 0, 0], one[0, -1, 0]) for one in many[31:]} == {(-1.0, 1.0), (1.0, -1.0)}
 
 
 def test_the_dynamics_of_a_regulator_are_learnt_and_the_policy_is_riccatis():
