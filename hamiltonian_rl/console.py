@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,8 @@ import typer
 
 RUNS = Path("runs")
 SECONDS_BETWEEN_LINES = 10.0
+LONGEST_WORD = 12  # longer ones may be broken in a table
+COMMAND = re.compile(r"(?:  |: )(?:hrl|tensorboard) ")
 EnvSettings = Annotated[
     list[str] | None, typer.Option("--env-set", metavar="KEY=VALUE", help="Argument of the environment, repeatable.")
 ]
@@ -27,11 +30,15 @@ class Interrupted(Exception):
 
 
 def say(text: str) -> None:
-    """Print lines; on a terminal broken between words, so that paths and numbers stay whole."""
+    """Print lines; on a terminal broken between words, so that paths and numbers stay whole.
+
+    Lines with a command are left to the terminal to break: what is copied from there then stays one line.
+    """
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         wrap = functools.partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
-        text = "\n".join(wrap(line) if len(line) > width else line for line in text.splitlines())
+        lines = text.splitlines()
+        text = "\n".join(wrap(line) if len(line) > width and not COMMAND.search(line) else line for line in lines)
     print(text, flush=True)
 
 
@@ -75,8 +82,9 @@ def print_rows(title: str, rows: list[dict[str, str]]) -> None:
 
     table = Table(title=Text(title), title_justify="left")
     for index, name in enumerate(rows[0]):
-        # A heading may be broken between its words, not within one.
-        table.add_column(name, overflow="fold", no_wrap=index == 0, min_width=max(map(len, name.split())))
+        # Headings and cells may be broken between words, not within one, unless it is long.
+        words = [*name.split(), *(word for row in rows for word in row[name].split() if len(word) <= LONGEST_WORD)]
+        table.add_column(name, overflow="fold", no_wrap=index == 0, min_width=max(map(len, words)))
     for row in rows:
         table.add_row(*map(Text, row.values()))
     Console(highlight=False).print(table)
