@@ -18,7 +18,6 @@ import typer
 
 RUNS = Path("runs")
 SECONDS_BETWEEN_LINES = 10.0
-LONGEST_WORD = 12  # longer ones may be broken in a table
 COMMAND = re.compile(r"(?:  |: )(?:hrl|tensorboard) ")
 EnvSettings = Annotated[
     list[str] | None, typer.Option("--env-set", metavar="KEY=VALUE", help="Argument of the environment, repeatable.")
@@ -80,14 +79,30 @@ def print_rows(title: str, rows: list[dict[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
     table = Table(title=Text(title), title_justify="left")
-    for index, name in enumerate(rows[0]):
-        # Headings and cells may be broken between words, not within one, unless it is long.
-        words = [*name.split(), *(word for row in rows for word in row[name].split() if len(word) <= LONGEST_WORD)]
-        table.add_column(name, overflow="fold", no_wrap=index == 0, min_width=max(map(len, words)))
+    for index, (name, wide) in enumerate(_widths(rows, console.width).items()):
+        table.add_column(name, overflow="fold", no_wrap=index == 0, width=wide)
     for row in rows:
         table.add_row(*map(Text, row.values()))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _widths(rows: list[dict[str, str]], room: int) -> dict[str, int | None]:
+    """Return widths of columns that break no word of a heading, and of the cells as few as there is room for."""
+    widths = {name: max(map(len, name.split())) for name in rows[0]}
+    first = next(iter(widths))
+    widths[first] = max(widths[first], *(len(row[first]) for row in rows))  # the first column is never broken
+    left = room - sum(widths.values()) - 3 * len(widths) - 1  # between two columns a line and two spaces
+    if left < 0:
+        return dict.fromkeys(widths)
+    for name in widths:
+        more = max(0, *(len(word) - widths[name] for row in rows for word in row[name].split()))
+        if more <= left:
+            widths[name], left = widths[name] + more, left - more
+    wanted = {name: max(len(name), *(len(row[name]) for row in rows)) - wide for name, wide in widths.items()}
+    share = min(1.0, left / max(1, sum(wanted.values())))
+    return {name: wide + int(share * wanted[name]) for name, wide in widths.items()}
 
 
 @contextlib.contextmanager

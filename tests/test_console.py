@@ -24,7 +24,14 @@ def test_a_command_stays_one_line_and_prose_is_broken_between_words(monkeypatch,
     assert max(map(len, others)) <= 40
 
 
-def test_a_short_word_in_a_table_is_not_broken(monkeypatch, capsys):
-    narrow(monkeypatch)
-    print_rows("Runs", [{"run": "0-20260101-120000", "a": "1.25 ± 0.5 or so", "slowing": "undecided (46.1 %)"}])
-    assert "undecided" in capsys.readouterr().out
+def test_a_table_fits_and_breaks_no_word_for_which_there_is_room(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    row = {"run": "0-20260101", "a": "1.25 ± 0.5 or so", "slowing": "undecided (46.1 %)"}
+    print_rows("Runs", [row, {**row, "a": "much, much more"}])
+    printed = capsys.readouterr().out
+    assert "undecided" in printed
+    assert max(map(len, printed.splitlines())) <= 40
+    print_rows("Runs", [{"run": "r", "name": "exploration_initial_eps", "what": "share of random actions at first"}])
+    printed = capsys.readouterr().out
+    assert "exploration_initial_eps" in printed
+    assert max(map(len, printed.splitlines())) <= 40
