@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ import typer
 
 RUNS = Path("runs")
 SECONDS_BETWEEN_LINES = 10.0
+COMMAND = re.compile(r"(?:  |: )(?:hrl|tensorboard) ")
 EnvSettings = Annotated[
     list[str] | None, typer.Option("--env-set", metavar="KEY=VALUE", help="Argument of the environment, repeatable.")
 ]
@@ -27,11 +29,15 @@ class Interrupted(Exception):
 
 
 def say(text: str) -> None:
-    """Print lines; on a terminal broken between words, so that paths and numbers stay whole."""
+    """Print lines; on a terminal broken between words, so that paths and numbers stay whole.
+
+    Lines with a command are left to the terminal to break: what is copied from there then stays one line.
+    """
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         wrap = functools.partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
-        text = "\n".join(wrap(line) if len(line) > width else line for line in text.splitlines())
+        lines = text.splitlines()
+        text = "\n".join(wrap(line) if len(line) > width and not COMMAND.search(line) else line for line in lines)
     print(text, flush=True)
 
 
@@ -73,13 +79,30 @@ def print_rows(title: str, rows: list[dict[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
     table = Table(title=Text(title), title_justify="left")
-    for index, name in enumerate(rows[0]):
-        # A heading may be broken between its words, not within one.
-        table.add_column(name, overflow="fold", no_wrap=index == 0, min_width=max(map(len, name.split())))
+    for index, (name, wide) in enumerate(_widths(rows, console.width).items()):
+        table.add_column(name, overflow="fold", no_wrap=index == 0, width=wide)
     for row in rows:
         table.add_row(*map(Text, row.values()))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _widths(rows: list[dict[str, str]], room: int) -> dict[str, int | None]:
+    """Return widths of columns that break no word of a heading, and of the cells as few as there is room for."""
+    widths = {name: max(map(len, name.split())) for name in rows[0]}
+    first = next(iter(widths))
+    widths[first] = max(widths[first], *(len(row[first]) for row in rows))  # the first column is never broken
+    left = room - sum(widths.values()) - 3 * len(widths) - 1  # between two columns a line and two spaces
+    if left < 0:
+        return dict.fromkeys(widths)
+    for name in widths:
+        more = max(0, *(len(word) - widths[name] for row in rows for word in row[name].split()))
+        if more <= left:
+            widths[name], left = widths[name] + more, left - more
+    wanted = {name: max(len(name), *(len(row[name]) for row in rows)) - wide for name, wide in widths.items()}
+    share = min(1.0, left / max(1, sum(wanted.values())))
+    return {name: wide + int(share * wanted[name]) for name, wide in widths.items()}
 
 
 @contextlib.contextmanager

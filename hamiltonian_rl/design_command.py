@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,8 @@ def design(
         ),
     ] = "A",
     include: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Rows that are measured anyway, with the same columns.")
+        list[Path] | None,
+        typer.Option(metavar="FILE.csv", help="Rows that are measured anyway, with the same columns; repeatable."),
     ] = None,
     model: Annotated[
         str | None,
@@ -41,7 +43,7 @@ def design(
             metavar="TERMS", help='As "1 + a + b + a:b + a^2" of the columns a and b.', show_default="1 + every column"
         ),
     ] = None,
-    repeat: Annotated[bool, typer.Option("--repeat", help="A candidate may be measured more than once.")] = False,
+    repeat: Annotated[bool, typer.Option("--repeat", help="A candidate may be chosen more than once.")] = False,
     prior: Annotated[
         float, typer.Option(metavar="X", min=0, help="Ridge; above zero, fewer rows than parameters do.")
     ] = 0.0,
@@ -60,7 +62,7 @@ def design(
     writes the chosen rows as a table, and a picture.
     """
     try:
-        _design(candidates, rows, criterion, include, model, repeat, prior, starts, seed, run_dir)
+        _design(candidates, rows, criterion, include or [], model, repeat, prior, starts, seed, run_dir)
     except KeyboardInterrupt:
         raise Interrupted("interrupted before there was a choice; nothing is kept.") from None
     except MemoryError:
@@ -71,7 +73,7 @@ def _design(
     candidates: Path,
     n_rows: int,
     criterion: str,
-    include: Path | None,
+    include: list[Path],
     model: str | None,
     repeat: bool,
     prior: float,
@@ -79,6 +81,8 @@ def _design(
     seed: int,
     run_dir: Path,
 ) -> None:
+    import numpy as np
+
     from hamiltonian_rl.design import choose_rows, design_task
     from hamiltonian_rl.design.candidate_file import count_duplicates, read_columns, read_header
     from hamiltonian_rl.design.model_terms import model_columns, parse_model
@@ -91,7 +95,8 @@ def _design(
         values = read_columns(candidates, used)
         _refuse_constants(terms, values)
         table = model_columns(terms, values)
-        fixed = None if include is None else model_columns(terms, read_columns(include, used))
+        measured = [model_columns(terms, read_columns(path, used)) for path in include]
+        fixed = np.concatenate(measured) if measured else None
         try:
             task = design_task(
                 table,
@@ -106,7 +111,9 @@ def _design(
             raise UsageError(_in_options(str(error))) from None
         chosen = choose_rows(task, n_starts=starts, random_state=seed, progress=show)
     duplicates = 0 if repeat else count_duplicates(table)
-    print_table(f"Design of {candidates.name}", _rows_of(chosen, terms, table.shape[0], criterion, fixed, duplicates))
+    again = 0 if fixed is None else _count_among(table[chosen.indices], fixed)
+    shown = _rows_of(chosen, terms, table.shape[0], criterion, fixed, duplicates, again)
+    print_table(f"Design of {candidates.name}", shown)
     config: dict[str, Any] = {
         "candidates": str(candidates),
         "rows": n_rows,
@@ -115,7 +122,7 @@ def _design(
         "prior": prior,
     }
     config |= {"model": " + ".join(term.name for term in terms), "seed": seed}
-    config |= {} if include is None else {"include": str(include)}
+    config |= {"include": [str(path) for path in include]} if include else {}
     config |= {} if starts is None else {"starts": starts}
     _keep(chosen, candidates, values, config, run_dir)
 
@@ -131,6 +138,12 @@ def _refuse_constants(terms: tuple[Term, ...], values: dict[str, np.ndarray]) ->
                 f'Column "{name}" is {column[0]:g} in every row, as the intercept 1 is. Leave it out: '
                 f'--model "{others}".'
             )
+
+
+def _count_among(rows: np.ndarray, others: np.ndarray) -> int:
+    """Return how many rows equal one of the others."""
+    known = set(map(tuple, others.tolist()))
+    return sum(tuple(row) in known for row in rows.tolist())
 
 
 def _in_options(sentence: str) -> str:
@@ -152,6 +165,7 @@ def _rows_of(
     criterion: str,
     fixed: np.ndarray | None,
     duplicates: int,
+    again: int,
 ) -> dict[str, str]:
     import numpy as np
 
@@ -164,6 +178,7 @@ def _rows_of(
         "Model": f"{' + '.join(term.name for term in terms)} ({len(terms)} parameters)",
         "Chosen": f"{len(chosen.indices)} of {n_candidates:,} candidates{times}",
         **({} if fixed is None else {"Included": f"{len(fixed)} rows that are measured anyway"}),
+        **({"Measured again": f"{again} of the chosen rows equal an included one"} if again else {}),
         **({"Duplicates": f"{duplicates:,} candidates equal an earlier one; each may be chosen"} if duplicates else {}),
         f"Criterion {criterion}, {FORMULAS[criterion]}": f"{chosen.value:.6g}",
         "No choice is below (certified)": f"{chosen.lower_bound:.6g}",
@@ -201,4 +216,15 @@ def _keep(
     folder.write_result({**result, "status": chosen.status.name.lower()})
     say(f"The rows are in   {folder.path / 'design.csv'}")
     say(f"A picture is      {folder.path / 'design.png'}")
-    say(f"Build upon them   hrl design {candidates} --rows N --include {folder.path / 'design.csv'}")
+    say(f"Build upon them   {_next_call(candidates, config, folder.path / 'design.csv')}")
+
+
+def _next_call(candidates: Path, config: dict[str, Any], design: Path) -> str:
+    """Return the call that builds upon a design: the same model and criterion, all that is measured by then."""
+    words = ["hrl", "design", str(candidates), "--rows", "N", "--model", config["model"]]
+    words += ["--criterion", config["criterion"]] if config["criterion"] != "A" else []
+    words += ["--repeat"] if config["repeat"] else []
+    words += ["--prior", f"{config['prior']:g}"] if config["prior"] else []
+    for path in (*config.get("include", []), str(design)):
+        words += ["--include", path]
+    return shlex.join(words)

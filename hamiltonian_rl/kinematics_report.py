@@ -238,7 +238,8 @@ def limit_rows(runs: Sequence[RunKinematics], rises: bool) -> list[dict[str, str
 
 
 def _model(limit: Limit) -> str:
-    place = f"(t + {limit.shift:,.0f})" if limit.shift else "t"
+    shift = f"{limit.shift:,.0f}" if limit.shift >= 10.0 else f"{limit.shift:.2g}"
+    place = f"(t + {shift})" if limit.shift > 1e-3 * limit.window[0] else "t"  # less shows in no digit
     shape = {"power": f"c + a {place}^-{limit.exponent:.2g}", "exponential": f"c + a exp(-{limit.exponent:.2g} t)"}
     return shape.get(limit.family, "c: it has arrived") + ("" if limit.fits else " (fits badly)")
 

@@ -178,10 +178,9 @@ def plan_comparison(
     }
     configs, planners = {}, set()
     for agent in agents:
-        say(f"{agent.label}:")
-        configs[agent.label] = resolve(
-            env, agent=agent.name, settings=agent.settings, say=lambda text: say(f"  {text}"), **shared
-        )
+        notes = [f"{agent.label}:"]  # said once the agent is known to be one
+        configs[agent.label] = resolve(env, agent=agent.name, settings=agent.settings, say=notes.append, **shared)
+        say("\n  ".join(notes))
         if _checked_agent(configs[agent.label]).learns_from == "model":
             planners.add(agent.label)
     folder = _comparison_folder(root, {"env": env, **shared})

@@ -63,6 +63,7 @@ def test_what_cannot_be_compared_is_told_before_anything_runs(agents, sentence, 
     outcome = hrl("compare", "--env", "CartPole-v1", "--agents", agents, "--run-dir", tmp_path / "runs")
     assert outcome.code == 2
     assert sentence in outcome.err
+    assert not outcome.out.rstrip().endswith(":")  # no heading of an agent that is none
     assert not (tmp_path / "runs").exists()
 
 

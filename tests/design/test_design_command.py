@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -58,6 +59,25 @@ def test_the_known_design_of_three_factors_is_printed_kept_and_built_upon(hrl, f
     assert "0.5" in again.out
     (line,) = [line for line in again.out.splitlines() if "Criterion A" in line]
     assert "0.5 " in line  # the eighth corner makes it orthogonal
+
+
+def test_the_call_that_builds_upon_a_design_asks_the_same_again_of_all_that_is_measured(hrl, file, tmp_path):
+    x = np.linspace(-1.0, 1.0, 21)
+    path = file("x,y\n" + "".join(f"{value:.1f},0\n" for value in x))
+    folders, call = [], ["design", str(path), "--rows", "N", "--model", "1 + x + x^2", "--criterion", "D"]
+    for step in range(3):
+        outcome = hrl(*(str(3) if word == "N" else word for word in call), "--run-dir", tmp_path / str(step))
+        assert outcome.code == 0, outcome.err
+        (line,) = [line for line in outcome.out.splitlines() if line.startswith("Build upon them")]
+        _, *call = shlex.split(line.removeprefix("Build upon them"))
+        folders.append(next((tmp_path / str(step)).glob("design/*/*")))
+    assert [call[i + 1] for i, word in enumerate(call) if word == "--include"] == [
+        str(f / "design.csv") for f in folders
+    ]
+    # Three times the best three points of a parabola, -1, 0 and 1, where det(XᵀX) is 4: after n rounds 4 n³.
+    found = [json.loads((folder / "result.json").read_text())["criterion"] for folder in folders]
+    assert found == pytest.approx([(4 * n**3) ** (-1 / 3) for n in (1, 2, 3)], rel=1e-9)
+    assert "3 of the chosen rows equal an included one" in outcome.out
 
 
 def test_repeats_are_written_as_often_as_they_are_to_be_measured(hrl, file, tmp_path):
