@@ -18,6 +18,7 @@ from hamiltonian_rl.principles.kinematics.infimum import Limit, limit_of
 from hamiltonian_rl.principles.kinematics.learning_time import first_for_good, first_passed
 from hamiltonian_rl.principles.kinematics.motion import FEWEST_POINTS, Motion, motion_of
 from hamiltonian_rl.tracking.curves import Curve
+from hamiltonian_rl.tracking.monitor_tables import RETURN, MonitorTable
 from hamiltonian_rl.tracking.run_logs import OWN_TAG, RunSource
 
 FALLING = ("loss", "error", "regret", "perplexity", "nll", "mse", "mae", "cost", "entropy")
@@ -51,7 +52,7 @@ class RunKinematics:
 
 
 def choose_tag(runs: Sequence[RunSource], tag: str | None) -> str:
-    """Return the tag to look at: the one asked for, ``eval/mean_reward``, or the only one.
+    """Return the tag to look at: the one asked for, ``eval/mean_reward``, an episode's return, or the only one.
 
     Raises:
         UsageError: It is in no log, or there are several to choose from.
@@ -67,6 +68,8 @@ def choose_tag(runs: Sequence[RunSource], tag: str | None) -> str:
         return tag
     if OWN_TAG in tags:
         return OWN_TAG
+    if all(isinstance(run.log, MonitorTable) for run in runs):
+        return RETURN
     if len(tags) == 1:
         return next(iter(tags))
     raise UsageError(f"Which tag? Choose one with --tag. {listed}")
@@ -86,7 +89,7 @@ def choose_direction(tag: str, direction: str | None, curves: Sequence[Curve]) -
         if direction not in ("rises", "falls"):
             raise UsageError(f'--direction is "{direction}"; expected rises or falls.')
         return direction == "rises", "as --direction says"
-    name = tag.lower()
+    name = "episode return" if tag == RETURN else tag.lower()
     for words, rises in ((FALLING, False), (RISING, True)):
         if any(word in name for word in words):
             return rises, f"by its name: a {'reward rises' if rises else 'loss falls'}"

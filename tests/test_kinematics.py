@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.monitor import Monitor
 
 from hamiltonian_rl.tracking.curves import RunLog
 from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
@@ -86,6 +87,19 @@ def test_stable_baselines_own_run_is_read(hrl, tmp_path):
     assert "A2C_1" in outcome.out
     assert "> 1,000" in outcome.out
     assert "seconds by the clock on the wall" in outcome.out
+
+
+def test_stable_baselines_monitor_is_read_by_its_returns(hrl, tmp_path):
+    for run in ("A2C_1", "A2C_2"):
+        env = Monitor(gym.make("CartPole-v1"), str(tmp_path / run / "monitor.csv"))
+        A2C("MlpPolicy", env, seed=0, device="cpu").learn(1000)
+    outcome = hrl("kinematics", tmp_path, "--threshold", 10_000, "--run-dir", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "rises, by its name" in outcome.out
+    assert re.search(r"A2C +│ reached +│ 0 of 2", outcome.out)
+    first = rows_of(tmp_path / "out")[1]
+    assert int(first["points"]) == len(env.get_episode_rewards())
+    assert float(first["steps_to_threshold"]) == sum(env.get_episode_lengths())
 
 
 def test_a_table_of_a_loss_falls_and_its_infimum_is_found(hrl, tmp_path):

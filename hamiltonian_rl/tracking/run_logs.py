@@ -1,7 +1,8 @@
 """Finding the logs of runs below a folder, and which of them differ in their seed alone.
 
 Runs form a group where they lie beside each other: ours in ``<env>/<agent>/<seed>-<time>/``, Stable-Baselines3's in
-``<folder>/DQN_1``, ``DQN_2``, others' in a folder each, and tables in one folder.
+``<folder>/DQN_1``, ``DQN_2``, others' in a folder each, and tables in one folder. Tables whose name is the tool's own
+(``progress.csv``, ``monitor.csv``) stand for the folder that they are in.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import numpy as np
 from hamiltonian_rl.errors import UsageError
 from hamiltonian_rl.tracking.curve_tables import Table
 from hamiltonian_rl.tracking.curves import Curve, RunLog, event_folders
+from hamiltonian_rl.tracking.monitor_tables import MonitorTable, is_monitor_table
 
 OWN_TAG = "eval/mean_reward"
 OURS = re.compile(r"\d+-\d{8}-\d{6}(-\d+)?")  # seed, date, time
 COUNTED = re.compile(r"(.+)_\d+")
+OF_AN_ENVIRONMENT = re.compile(r"\d+\.monitor\.csv")  # one of several that a run of Stable-Baselines3 steps together
+NAMED_BY_A_TOOL = re.compile(r"progress\.csv|(\d+\.)?monitor\.csv")
 SUFFIX = "-kinematics"  # of the folders that velocities are written to
 
 
@@ -29,21 +33,23 @@ class RunSource:
     """The log of one run.
 
     Attributes:
-        path: Of its folder, or of its table.
+        path: Of its folder, or of its table; of tables of several environments, the folder that they are in.
         log: What it holds.
         result: Of a run of ours that has ended; empty otherwise.
     """
 
     path: Path
-    log: RunLog | Table
+    log: RunLog | Table | MonitorTable
     result: dict
 
     @property
     def group(self) -> str:
         """Name shared by the runs that differ in their seed alone."""
-        parent = self.path.parent if self.path.parent.name else self.path.parent.resolve()
-        counted = None if OURS.fullmatch(self.path.name) else COUNTED.fullmatch(self.path.stem)
-        return str(parent / counted[1]) if counted else str(parent)
+        run = self.path.parent if NAMED_BY_A_TOOL.fullmatch(self.path.name) else self.path
+        run = run if run.name and run.parent.name else run.resolve()
+        name = run.stem if run.suffix.lower() == ".csv" else run.name  # "lr_0.1_2" is no file
+        counted = None if OURS.fullmatch(name) else COUNTED.fullmatch(name)
+        return str(run.parent / counted[1]) if counted else str(run.parent)
 
     def curve(self, tag: str) -> Curve:
         """Return what was logged under a tag, with CPU seconds where the run's result tells them.
@@ -76,7 +82,7 @@ def find_runs(paths: Sequence[Path], show: Callable[[str], None] = lambda text: 
 def _runs_at(path: Path, show: Callable[[str], None]) -> list[RunSource]:
     if path.is_file():
         if path.suffix.lower() == ".csv":
-            return [RunSource(path, Table(path), {})]
+            return [RunSource(path, _table([path]), {})]
         if "tfevents" in path.name:
             return [RunSource(path, RunLog([path], show), _result(path.parent))]
         raise UsageError(f"{path} is no log: expected a folder, an event file (...tfevents...), or a table (.csv).")
@@ -88,12 +94,25 @@ def _runs_at(path: Path, show: Callable[[str], None]) -> list[RunSource]:
             show(f"reading {folder}")
             runs.append(RunSource(folder, RunLog(files, show), _result(folder)))
     if not runs:
-        runs = [RunSource(file, Table(file), {}) for file in sorted(path.rglob("*.csv"))]
+        runs = _tables_below(path)
     if not runs:
         raise UsageError(
             f"{path} holds no log: neither event files (...tfevents...) nor tables (.csv), also in the folders below."
         )
     return runs
+
+
+def _tables_below(root: Path) -> list[RunSource]:
+    """Return the runs of all tables in a folder and those below."""
+    tables: dict[Path, list[Path]] = {}
+    for file in sorted(root.rglob("*.csv")):
+        joined = OF_AN_ENVIRONMENT.fullmatch(file.name) and is_monitor_table(file)
+        tables.setdefault(file.parent if joined else file, []).append(file)
+    return [RunSource(run, _table(files), {}) for run, files in tables.items()]
+
+
+def _table(files: list[Path]) -> Table | MonitorTable:
+    return MonitorTable(files) if is_monitor_table(files[0]) else Table(files[0])
 
 
 def _result(folder: Path) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,26 @@ def test_a_table_that_cannot_be_read_is_refused_by_its_line(table, text, said):
         Table(table(text)).curve("value")
 
 
+@pytest.mark.parametrize("tail", ["3", "3,", "3,7.5,0.", '3,"7', "3,7.5,0.3\0\0"])
+def test_a_last_line_that_is_cut_off_is_left_out_and_said(table, tail):
+    curve = Table(table(f"step,value,seconds\n1,5,0.1\n2,6,0.2\n{tail}")).curve("value")
+    whole = tail.startswith("3,7.5")
+    assert curve.steps.tolist() == ([1, 2, 3] if whole else [1, 2])
+    assert bool(curve.notes) == (tail != "3,7.5,0.")
+    assert all("run.csv is cut off" in note for note in curve.notes)
+
+
+def test_a_short_line_that_was_ended_is_no_line_cut_off(table):
+    with pytest.raises(UsageError, match=r"Line 3 of .* has 1 values; expected 2"):
+        Table(table("step,value\n1,5\n2\n3,7")).curve("value")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_cells_that_other_marks_separate_are_refused_with_the_reason(table, mark):
+    with pytest.raises(UsageError, match=r"separated by .*; expected commas"):
+        Table(table(f"step{mark}value\n1{mark}2\n"))
+
+
 def test_a_column_that_is_not_there_is_refused_with_the_nearest(table):
     with pytest.raises(UsageError, match='Did you mean "value"'):
         Table(table("step,value\n1,2\n")).curve("valu")
@@ -92,6 +113,19 @@ def test_our_runs_group_by_agent_and_stable_baselines_by_name(tmp_path):
     names = run_names(runs)
     assert len(set(names)) == len(runs)
     assert "dqn/0-20260101-120000" in names
+
+
+def test_a_number_in_a_folders_name_is_no_files_ending(tmp_path):
+    for run in ("lr0.1_1", "lr0.1_2", "lr0.2_1"):
+        log_at(tmp_path / run)
+    assert [Path(run.group).name for run in find_runs([tmp_path])] == ["lr0.1", "lr0.1", "lr0.2"]
+
+
+def test_stable_baselines_tables_stand_for_their_folders(tmp_path):
+    for run in ("PPO_1", "PPO_2", "A2C_1"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "progress.csv").write_text("time/total_timesteps,train/loss\n1,2\n")
+    assert [Path(run.group).name for run in find_runs([tmp_path])] == ["A2C", "PPO", "PPO"]
 
 
 def test_a_run_that_is_named_twice_is_one(tmp_path):
