@@ -137,8 +137,10 @@ class Table:
         return next((by_name[name] for name in names if name in by_name), None)
 
     def tags(self) -> set[str]:
-        """Return the columns that may be a curve's values."""
-        return set(self.names) - {name for kind in (STEPS, SECONDS, WALL_TIMES) if (name := self._named(kind))}
+        """Return the columns that may be a curve's values: those with a name and some cell that is not empty."""
+        others = {name for kind in (STEPS, SECONDS, WALL_TIMES) if (name := self._named(kind))} | {""}
+        filled = {place for _, row in self._cells.rows for place, cell in enumerate(row) if cell.strip()}
+        return {name for place, name in enumerate(self.names) if place in filled} - others
 
     def curve(self, tag: str) -> Curve:
         """Return what a column holds, by the column of steps; rows where its cell is empty are passed over.
@@ -147,7 +149,9 @@ class Table:
             UsageError: There is no such column, or a cell is no number.
         """
         if tag not in self.tags():
-            raise UsageError(f'{self.path} has no column "{tag}". {did_you_mean(tag, self.tags())}')
+            raise UsageError(f'{self.path} has no numbers in a column "{tag}". {did_you_mean(tag, self.tags())}')
+        if self.names.count(tag) > 1:
+            raise UsageError(f'{self.path} has {self.names.count(tag)} columns "{tag}". Rename all but one.')
         place = self.names.index(tag)
         cells = replace(self._cells, rows=[(line, row) for line, row in self._cells.rows if row[place].strip()])
         rows, values = cells.rows, column(cells, tag)
