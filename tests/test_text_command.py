@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import signal
 
 import numpy as np
@@ -151,6 +152,25 @@ def test_a_wrong_call_is_answered_in_a_sentence(hrl, text, tmp_path, arguments, 
 
 
 def test_a_context_longer_than_the_models_is_refused(hrl, text, trained):
-    outcome = hrl("kinematics", "--text", text, "--model", trained, "--context", 9)
+    outcome = hrl("kinematics", "--text", text, "--model", trained, "--context", 64)
     assert outcome.code == 2
-    assert "A context of 9 is longer than the 8 of" in outcome.err
+    assert "A context of 64 is longer than the 8 of" in outcome.err
+
+
+def test_a_folder_that_cannot_be_is_refused_before_any_training(hrl, text, tmp_path):
+    (tmp_path / "file").touch()
+    outcome = hrl(
+        "kinematics", "--text", text, *SMALL, "--run-dir", tmp_path / "runs", "--out", tmp_path / "file" / "out"
+    )
+    assert outcome.code == 1
+    assert "Choose another with --out" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_to_measure_again_can_be_pasted_where_names_have_spaces(hrl, text, tmp_path):
+    spaced = tmp_path / "a chain.txt"
+    spaced.write_bytes(text.read_bytes())
+    outcome = hrl("kinematics", "--text", spaced, *SMALL, "--run-dir", tmp_path / "my runs")
+    (line,) = (line for line in outcome.out.splitlines() if line.startswith("Measure it again with: "))
+    (run,) = tmp_path.glob("my runs/a-chain/transformer/0-*")
+    assert shlex.split(line)[-4:] == ["--text", str(spaced), "--model", str(run)]
