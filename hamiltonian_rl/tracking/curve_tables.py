@@ -109,7 +109,10 @@ def column(cells: Cells, name: str) -> np.ndarray:
         UsageError: A cell is no number.
     """
     place = cells.names.index(name)
-    return np.array([number_in(cells, line, name, row[place]) for line, row in cells.rows])
+    try:
+        return np.array([float(row[place]) for _, row in cells.rows])
+    except ValueError:  # words, or none of what there may be
+        return np.array([number_in(cells, line, name, row[place]) for line, row in cells.rows])
 
 
 class Table:
@@ -139,8 +142,8 @@ class Table:
     def tags(self) -> set[str]:
         """Return the columns that may be a curve's values: those with a name and some cell that is not empty."""
         others = {name for kind in (STEPS, SECONDS, WALL_TIMES) if (name := self._named(kind))} | {""}
-        filled = {place for _, row in self._cells.rows for place, cell in enumerate(row) if cell.strip()}
-        return {name for place, name in enumerate(self.names) if place in filled} - others
+        rows, places = self._cells.rows, range(len(self.names))
+        return {self.names[place] for place in places if any(row[place].strip() for _, row in rows)} - others
 
     def curve(self, tag: str) -> Curve:
         """Return what a column holds, by the column of steps; rows where its cell is empty are passed over.
@@ -155,7 +158,7 @@ class Table:
         place = self.names.index(tag)
         cells = replace(self._cells, rows=[(line, row) for line, row in self._cells.rows if row[place].strip()])
         rows, values = cells.rows, column(cells, tag)
-        steps = np.array([self._step(line, row[self.names.index(self._steps or "")]) for line, row in rows], np.int64)
+        steps = self._whole_steps(rows)
         clock, seconds = "no times: the table has no column of seconds", np.full(len(rows), np.nan)
         for kind in (SECONDS, WALL_TIMES):
             name = self._named(kind)
@@ -165,6 +168,16 @@ class Table:
                 clock = f'seconds from the column "{name}"'
                 break
         return ordered(steps, values, seconds, clock, [*self.notes])
+
+    def _whole_steps(self, rows: list[tuple[int, list[str]]]) -> np.ndarray:
+        place = self.names.index(self._steps or "")
+        try:
+            steps = np.array([float(row[place]) for _, row in rows])
+            if ((steps == np.round(steps)) & (np.abs(steps) < 2**53)).all():
+                return steps.astype(np.int64)
+        except ValueError:
+            pass  # the first that is wrong is named below
+        return np.array([self._step(line, row[place]) for line, row in rows], np.int64)
 
     def _step(self, line: int, text: str) -> int:
         value = number_in(self._cells, line, self._steps or "", text or "nan")
