@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hamiltonian_rl.files import atomic_write, write_text
+from hamiltonian_rl.files import write_text
 from hamiltonian_rl.language.measurement import Measurement
 from hamiltonian_rl.principles.information import LEVEL, Claim
-from hamiltonian_rl.tracking.pictures import information_picture
+from hamiltonian_rl.tracking.pictures import information_picture, plain, save_picture
 
 
 def table_rows(found: Measurement) -> list[dict[str, str]]:
@@ -69,9 +69,7 @@ def keep(found: Measurement, table: Path, picture: Path, title: str) -> None:
         RunStorageError: They cannot be written.
     """
     write_text(table, csv_text(found))
-    drawn = information_picture(found.paired, found.naive, found.exact, title)
-    with atomic_write(picture) as file:
-        drawn.savefig(file, format="png", dpi=120)
+    save_picture(information_picture(found.paired, found.naive, found.exact, plain(title)), picture)
 
 
 def csv_text(found: Measurement) -> str:

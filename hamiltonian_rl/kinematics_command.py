@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,114 +16,152 @@ from hamiltonian_rl.text_command import TextOptions, measure_text
 if TYPE_CHECKING:
     from hamiltonian_rl.kinematics_report import RunKinematics
 
+FOR_GOOD = 5  # points, where nobody said
+
+Logs = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="RUN_OR_LOG...", help="Run folders, folders of runs, event files, or tables (.csv)."),
+]
+Tag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="What to look at.", show_default="eval/mean_reward, or the only one that there is"
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Value that counts as learned.", show_default="of our runs, their environment's"),
+]
+ForGood = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Points to the end that must hold, to count as for good [default: 5]."),
+]
+Direction = Annotated[
+    str | None,
+    typer.Option(metavar="rises|falls", help="Which way is progress.", show_default="by the tag's name"),
+]
+TensorBoard = Annotated[
+    bool,
+    typer.Option("--tensorboard", help="Write velocity and acceleration for TensorBoard, beside each run."),
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="In place of logs: measure how fast this text is learnt."),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="In place of a text, a source whose curve is known: coin, hidden-markov, markov, repeat."
+    ),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="For a text: an earlier run, or a Hugging Face causal model [default: train one first]."
+    ),
+]
+Symbols = Annotated[
+    str | None,
+    typer.Option(metavar="bytes|bpe", help="Of the model that is trained [default: bytes]."),
+]
+Vocabulary = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=257, max=65536, help="How many symbols bpe makes [default: 1024]."),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(metavar="X", min=0.0, help="How long to train, about [default: 10]."),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=2, max=65536, help="Longest context [default: 256, or all that there is]."),
+]
+Targets = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=64, help="Symbols whose velocity is taken [default: 8192]."),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Go on with a training that was interrupted, exactly."),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="S", min=0, max=2**32 - 1, help="Of training and targets [default: 0]."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Load a model's pickled weights and own code, which may do anything."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", file_okay=False, help="Where a text's results go [default: with the run]."),
+]
+RunDir = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where runs are kept.")]
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """What to say of logs; None where nobody said."""
+
+    logs: list[Path]
+    tag: str | None
+    threshold: float | None
+    lasting: int
+    direction: str | None
+    tensorboard: bool
+    run_dir: Path
+
 
 def kinematics(
-    logs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="RUN_OR_LOG...", help="Run folders, folders of runs, event files, or tables (.csv)."),
-    ] = None,
-    tag: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="What to look at.", show_default="eval/mean_reward, or the only one that there is"
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X", help="Value that counts as learned.", show_default="of our runs, their environment's"
-        ),
-    ] = None,
-    for_good: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Points to the end that must hold, to count as for good [default: 5]."),
-    ] = None,
-    direction: Annotated[
-        str | None,
-        typer.Option(metavar="rises|falls", help="Which way is progress.", show_default="by the tag's name"),
-    ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write velocity and acceleration for TensorBoard, beside each run.")
-    ] = False,
-    text: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="In place of logs: measure how fast this text is learnt.")
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="In place of a text, a source whose curve is known: coin, hidden-markov, markov, repeat.",
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="For a text: an earlier run, or a Hugging Face causal model [default: train one first].",
-        ),
-    ] = None,
-    symbols: Annotated[
-        str | None, typer.Option(metavar="bytes|bpe", help="Of the model that is trained [default: bytes].")
-    ] = None,
-    vocabulary: Annotated[
-        int | None, typer.Option(metavar="N", min=257, max=65536, help="How many symbols bpe makes [default: 1024].")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(metavar="X", min=0.0, help="How long to train, about [default: 10].")
-    ] = None,
-    context: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=2, max=65536, help="Longest context [default: 256, or all that there is]."),
-    ] = None,
-    targets: Annotated[
-        int | None, typer.Option(metavar="N", min=64, help="Symbols whose velocity is taken [default: 8192].")
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a training that was interrupted, exactly.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="S", min=0, max=2**32 - 1, help="Of training and targets [default: 0].")
-    ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a model's pickled weights and own code, which may do anything.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Where a text's results go [default: with the run]."),
-    ] = None,
-    run_dir: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where runs are kept.")] = RUNS,
+    logs: Logs = None,
+    tag: Tag = None,
+    threshold: Threshold = None,
+    for_good: ForGood = None,
+    direction: Direction = None,
+    tensorboard: TensorBoard = False,
+    text: Text = None,
+    source: Source = None,
+    model: Model = None,
+    symbols: Symbols = None,
+    vocabulary: Vocabulary = None,
+    minutes: Minutes = None,
+    context: Context = None,
+    targets: Targets = None,
+    resume: Resume = None,
+    seed: Seed = None,
+    trust: Trust = False,
+    out: Out = None,
+    run_dir: RunDir = RUNS,
 ) -> None:
     """Say when runs learned, how fast they move, whether they slow down, and where they end.
 
-    Reads every point of TensorBoard's logs, whoever wrote them, and of CSV tables (step, value, seconds). Writes the
-    numbers as tables, and a picture; docs/kinematics.md says what each one is.
+    Reads every point of TensorBoard's logs, whoever wrote them, and of CSV tables (step, value, seconds; or SB3's
+    monitor.csv). Writes the numbers as tables, and a picture; docs/kinematics.md says what each one is.
 
     With --text: measures how the surprise -log p of a symbol falls with the symbols that stand before it, by a small
     model that is trained on the text first, or by --model; docs/information.md says how.
     """
     of_logs: dict[str, Any] = {"RUN_OR_LOG": logs or None, "--tag": tag, "--threshold": threshold}
     of_logs |= {"--for-good": for_good, "--direction": direction, "--tensorboard": tensorboard or None}
-    options = TextOptions(
-        run_dir, text, source, model, resume, symbols, vocabulary, minutes, context, targets, seed, trust, out
-    )
-    if text is not None or source is not None or resume is not None:
-        _refuse(of_logs, f"--{'source' if source else 'text' if text else 'resume'}")
-        measure_text(options)
-        return
     of_text: dict[str, Any] = {"--model": model, "--symbols": symbols, "--vocabulary": vocabulary, "--minutes": minutes}
     of_text |= {"--context": context, "--targets": targets, "--seed": seed, "--trust": trust or None, "--out": out}
-    if not logs:
+    texts = {"--source": source, "--text": text, "--resume": resume}
+    asked = next((name for name, value in texts.items() if value is not None), None)
+    if asked is not None:
+        _refuse(of_logs, asked)
+        measure_text(
+            TextOptions(
+                run_dir, text, source, model, resume, symbols, vocabulary, minutes, context, targets, seed, trust, out
+            )
+        )
+    elif logs:
+        _refuse(of_text, "logs, for it is about --text")
+        measure_logs(LogOptions(logs, tag, threshold, for_good or FOR_GOOD, direction, tensorboard, run_dir))
+    else:
         raise UsageError(
             "Which logs, or which text? For instance: hrl kinematics runs/CartPole-v1/dqn --threshold 475, or "
             "hrl kinematics --text book.txt."
         )
-    _refuse(of_text, "logs, for it is about --text")
-    if threshold is not None and not math.isfinite(threshold):
-        raise UsageError(f"--threshold is {threshold}; expected a finite number.")
-    try:
-        _kinematics(logs, tag, threshold, for_good or 5, direction, tensorboard, run_dir)
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted before the end; nothing is kept.") from None
 
 
 def _refuse(others: dict[str, Any], asked: str) -> None:
@@ -132,29 +171,36 @@ def _refuse(others: dict[str, Any], asked: str) -> None:
             raise UsageError(f"{name} cannot go with {asked}. Leave it out.")
 
 
-def _kinematics(
-    logs: list[Path],
-    tag: str | None,
-    threshold: float | None,
-    lasting: int,
-    direction: str | None,
-    tensorboard: bool,
-    run_dir: Path,
-) -> None:
+def measure_logs(options: LogOptions) -> None:
+    """Print what the logs of runs say, and keep it.
+
+    Raises:
+        UsageError: The call or a log is wrong.
+        Interrupted: Ctrl-C.
+    """
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise UsageError(f"--threshold is {options.threshold}; expected a finite number.")
+    try:
+        _measure_logs(options)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted before the end; nothing is kept.") from None
+
+
+def _measure_logs(options: LogOptions) -> None:
     from hamiltonian_rl.kinematics_report import analyse, choose_direction, choose_tag, choose_threshold
     from hamiltonian_rl.tracking.run_logs import find_runs, run_names
 
     with work_shown() as show:
-        sources = find_runs(logs, show)
-        tag = choose_tag(sources, tag)
+        sources = find_runs(options.logs, show)
+        tag = choose_tag(sources, options.tag)
         having = [source for source in sources if tag in source.log.tags()]
         curves = [source.curve(tag) for source in having]
-        rises, why = choose_direction(tag, direction, curves)
-        threshold = choose_threshold(having, tag, threshold)
+        rises, why = choose_direction(tag, options.direction, curves)
+        threshold = choose_threshold(having, tag, options.threshold)
         runs = []
         for source, name, curve in zip(having, run_names(having), curves, strict=True):
             show(f"{name}: {len(curve.steps):,} points")
-            runs.append(analyse(source, name, curve, rises, threshold, lasting))
+            runs.append(analyse(source, name, curve, rises, threshold, options.lasting))
     for note in dict.fromkeys(f"{run.name}: {note}" for run in runs for note in run.curve.notes):
         say(f"Note: {note}")
     if len(having) < len(sources):
@@ -162,9 +208,9 @@ def _kinematics(
     shown = {"Progress": f"{'rises' if rises else 'falls'}, {why}", "Logs": f"{len(runs)}", "Points": _points(runs)}
     shown["Seconds are"] = "; ".join(dict.fromkeys(run.curve.clock for run in runs))
     print_table(tag, shown)
-    _print(runs, tag, rises, threshold, lasting)
-    _keep(runs, tag, rises, threshold, lasting, run_dir)
-    if tensorboard:
+    _print(runs, tag, rises, threshold, options.lasting)
+    _keep(runs, tag, rises, threshold, options.lasting, options.run_dir)
+    if options.tensorboard:
         from hamiltonian_rl.tracking.motion_events import write_motion
 
         for run in runs:
@@ -195,9 +241,10 @@ def _keep(
     runs: list[RunKinematics], tag: str, rises: bool, threshold: float | None, lasting: int, run_dir: Path
 ) -> None:
     """Write the numbers and a picture to a run folder."""
-    from hamiltonian_rl.files import atomic_write, write_text
+    from hamiltonian_rl.files import write_text
     from hamiltonian_rl.kinematics_report import motion_csv, runs_csv
     from hamiltonian_rl.tracking.motion_picture import kinematics_picture
+    from hamiltonian_rl.tracking.pictures import save_picture
     from hamiltonian_rl.tracking.run_folder import RunFolder
 
     folder = RunFolder.create(run_dir, "kinematics", tag, 0)
@@ -211,7 +258,6 @@ def _keep(
     picture = kinematics_picture(
         {run.name: (run.curve.steps, run.curve.values, run.motion, run.limit) for run in runs}, tag, threshold
     )
-    with atomic_write(folder.path / "kinematics.png") as file:
-        picture.savefig(file, format="png", dpi=120)
+    save_picture(picture, folder.path / "kinematics.png")
     say(f"The numbers are in   {folder.path / 'kinematics.csv'}")
     say(f"A picture is         {folder.path / 'kinematics.png'}")

@@ -64,7 +64,8 @@ def choose_tag(runs: Sequence[RunSource], tag: str | None) -> str:
     if tag is not None:
         if tag not in tags:
             near = did_you_mean(tag, tags)
-            raise UsageError(f'No log has the tag "{tag}". {near if near.startswith("Did") else ""} {listed}')
+            meant = f" {near}" if near.startswith("Did") else ""
+            raise UsageError(f'No log has the tag "{tag}".{meant} {listed}')
         return tag
     if OWN_TAG in tags:
         return OWN_TAG
@@ -118,6 +119,9 @@ def analyse(
         rises: Whether progress is up.
         threshold: None for none.
         lasting: Points that "for good" takes at least.
+
+    Raises:
+        UsageError: Its steps cannot be told apart.
     """
     times = {} if threshold is None else _times(curve, rises, threshold, lasting)
     finite = np.isfinite(curve.values)
@@ -127,7 +131,10 @@ def analyse(
         curve = dataclasses.replace(curve, notes=(*curve.notes, note))
     motion = deceleration = limit = None
     if finite.sum() >= FEWEST_POINTS:
-        motion = motion_of(curve.steps[finite], curve.values[finite])
+        try:
+            motion = motion_of(curve.steps[finite], curve.values[finite])
+        except UsageError as error:
+            raise UsageError(f"{source.path}: {error}") from None
         deceleration, limit = deceleration_of(motion, rises), limit_of(motion, rises)
     return RunKinematics(name, source.group, source, curve, times, motion, deceleration, limit)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hamiltonian_rl.language.training import LanguageRun
 
 CONTEXT, MINUTES, TARGETS, VOCABULARY = 256, 10.0, 8192, 1024  # where nobody says
+PROBE = ".written-to-by-hrl-kinematics"  # a file that comes and goes
 Show = Callable[[str], None]
 
 
@@ -63,6 +65,8 @@ def measure_text(options: TextOptions) -> None:
         Interrupted: Ctrl-C before there was a result.
     """
     _check(options)
+    if options.out is not None:
+        _make(options.out)  # before the work, which may take long
     try:
         with work_shown() as show:
             if options.source is not None:
@@ -170,18 +174,23 @@ def _trained(options: TextOptions, show: Show) -> LanguageRun:
             f"Training on {config.text} for {run.config.steps:,} steps, about {minutes:g} minutes, in {run.folder.path}"
         )
     result = run.execute()
+    text = options.text or run.config.text
     if result["status"] == "stopped":
-        text = options.text or run.config.text
         say(
             f"Stopped at step {run.step:,} of {run.config.steps:,}; everything is kept in {run.folder.path}\n"
-            f"Go on with: hrl kinematics --text {text} --resume {run.folder.path}"
+            f"Go on with: hrl kinematics {_shell('--text', text, '--resume', run.folder.path)}"
         )
         raise SystemExit(1)
     say(
         f"Trained to {result['loss']:.4f} nats a symbol on what is held out. The run lies in {run.folder.path}\n"
-        f"Measure it again with: hrl kinematics --text {options.text or run.config.text} --model {run.folder.path}"
+        f"Measure it again with: hrl kinematics {_shell('--text', text, '--model', run.folder.path)}"
     )
     return run
+
+
+def _shell(*words: object) -> str:
+    """Return words as a shell takes them, also those with spaces."""
+    return shlex.join(map(str, words))
 
 
 def _opened(path: Path, trust: bool) -> tuple[LanguageModel, bool]:
@@ -212,15 +221,22 @@ def _folder(options: TextOptions, name: str) -> Path:
     return folder.path
 
 
+def _make(folder: Path) -> None:
+    """Make a folder for results, if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PROBE).touch()
+        (folder / PROBE).unlink()
+    except OSError as error:
+        raise RunStorageError(
+            f"Cannot write to the folder {folder}: {error.strerror}. Choose another with --out."
+        ) from None
+
+
 def _report(found: Measurement, title: str, table: Path) -> None:
     from hamiltonian_rl.information_report import keep, sentences, table_rows
 
-    try:
-        table.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunStorageError(
-            f"Cannot make the folder {table.parent}: {error.strerror}. Choose another with --out."
-        ) from None
+    _make(table.parent)
     picture = table.with_suffix(".png")
     keep(found, table, picture, title)
     print_rows(f"{title}: {found.n_targets:,} targets, the same at each context", table_rows(found))

@@ -1,4 +1,4 @@
-"""Running `hrl` inside the test process, and environments that misbehave."""
+"""Running `hrl` inside the test process, a text to learn, and environments that misbehave."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hamiltonian_rl import cli
+from hamiltonian_rl.principles.sources import SOURCES
 
 MISBEHAVING = '''
 import gymnasium as gym
@@ -82,6 +83,15 @@ def hrl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         return Outcome(code, printed.out, printed.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a Markov chain of order two says, in letters: a text whose every entropy is known. Only to be read."""
+    symbols = SOURCES["markov"]().sample(1, 60_000, np.random.default_rng(0))[0]
+    path = tmp_path_factory.mktemp("text") / "chain.txt"
+    path.write_bytes(bytes((symbols + ord("a")).astype(np.uint8)))
+    return path
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from hamiltonian_rl.tracking.curves import RunLog
+from hamiltonian_rl.tracking.motion_picture import kinematics_picture
 from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
 
 
@@ -158,6 +159,8 @@ def test_one_point_and_a_constant_curve_are_said_to_be_such(hrl, tmp_path, value
         (("run", "--threshold", "nan"), "--threshold"),
         (("bad.csv",), 'holds "x" at line 3'),
         (("void",), "holds no scalars"),
+        (("blank.csv", "--threshold", "1"), "holds no scalars"),
+        (("far",), "far: Steps from"),
     ],
 )
 def test_a_wrong_call_is_answered_with_a_sentence(hrl, tmp_path, monkeypatch, arguments, said):
@@ -167,11 +170,25 @@ def test_a_wrong_call_is_answered_with_a_sentence(hrl, tmp_path, monkeypatch, ar
     (tmp_path / "void").mkdir()
     (tmp_path / "void" / "events.out.tfevents.1").write_bytes(b"")
     (tmp_path / "bad.csv").write_text("step,value\n1,2\n2,x\n")
+    (tmp_path / "blank.csv").write_text("step,value\n1,\n2,\n")
+    log_at(tmp_path / "far", range(12), steps=[-(2**62), *range(10), 2**62])
     outcome = hrl("kinematics", *arguments)
     assert outcome.code == 2
     assert said in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("tag", [r"cost $\frac{$", "loss $x_{$ \u6f22", "_loss"])
+def test_a_name_that_is_no_formula_is_drawn_as_it_is(hrl, tmp_path, tag):
+    log_at(tmp_path / "_run$x_{$", saturating(5.0), tag=tag)
+    outcome = hrl("kinematics", tmp_path / "_run$x_{$", "--run-dir", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    figure = kinematics_picture({"_run$x_{$": (np.arange(2), np.arange(2.0), None, None)}, tag, None)
+    (label,) = figure.legends[0].get_texts()
+    assert label.get_text() == r" _run\$x_{\$"
 
 
 def test_logs_of_another_kind_are_left_out_and_said(hrl, tmp_path):

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import signal
 
-import numpy as np
 import pytest
 
 from hamiltonian_rl.language.measurement import measure_symbols
 from hamiltonian_rl.language.runs import open_language_model, start_language_run
+from hamiltonian_rl.language.text import parts
 from hamiltonian_rl.language.training import LanguageConfig, LanguageRun
-from hamiltonian_rl.principles.sources import SOURCES
 
 SMALL = ("--minutes", 0.02, "--context", 8, "--targets", 128)
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    symbols = SOURCES["markov"]().sample(1, 20_000, np.random.default_rng(0))[0]
-    path = tmp_path_factory.mktemp("text") / "chain.txt"
-    path.write_bytes(bytes((symbols + ord("a")).astype(np.uint8)))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +44,8 @@ def test_a_text_is_learnt_measured_and_kept_and_its_run_measures_again(hrl, text
     assert [row["context"] for row in rows] == ["0", "1", "2", "4", "8"]
     changes = [float(row["change"]) for row in rows[1:]]
     assert sum(changes) == pytest.approx(float(rows[-1]["velocity"]) - float(rows[0]["velocity"]), abs=1e-9)
-    model, held = open_language_model(folder), text.read_bytes()[-2000:]
-    found = measure_symbols(model, model.encode(held), 2000, 8, 128, 0, lambda text: None)
+    model, held = open_language_model(folder), parts(text.read_bytes())[1]
+    found = measure_symbols(model, model.encode(held), len(held), 8, 128, 0, lambda text: None)
     assert [float(row["velocity"]) for row in rows] == pytest.approx(found.paired.velocity.tolist(), abs=1e-6)
     again = hrl("kinematics", "--text", text, "--model", folder, "--targets", 128, "--out", tmp_path / "again")
     assert again.code == 0, again.err
@@ -151,6 +143,25 @@ def test_a_wrong_call_is_answered_in_a_sentence(hrl, text, tmp_path, arguments, 
 
 
 def test_a_context_longer_than_the_models_is_refused(hrl, text, trained):
-    outcome = hrl("kinematics", "--text", text, "--model", trained, "--context", 9)
+    outcome = hrl("kinematics", "--text", text, "--model", trained, "--context", 64)
     assert outcome.code == 2
-    assert "A context of 9 is longer than the 8 of" in outcome.err
+    assert "A context of 64 is longer than the 8 of" in outcome.err
+
+
+def test_a_folder_that_cannot_be_is_refused_before_any_training(hrl, text, tmp_path):
+    (tmp_path / "file").touch()
+    outcome = hrl(
+        "kinematics", "--text", text, *SMALL, "--run-dir", tmp_path / "runs", "--out", tmp_path / "file" / "out"
+    )
+    assert outcome.code == 1
+    assert "Choose another with --out" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_to_measure_again_can_be_pasted_where_names_have_spaces(hrl, text, tmp_path):
+    spaced = tmp_path / "a chain.txt"
+    spaced.write_bytes(text.read_bytes())
+    outcome = hrl("kinematics", "--text", spaced, *SMALL, "--run-dir", tmp_path / "my runs")
+    (line,) = (line for line in outcome.out.splitlines() if line.startswith("Measure it again with: "))
+    (run,) = tmp_path.glob("my runs/a-chain/transformer/0-*")
+    assert shlex.split(line)[-4:] == ["--text", str(spaced), "--model", str(run)]

@@ -77,6 +77,11 @@ def measure_symbols(
     Raises:
         UsageError: The text is too short, or the context longer than the model's.
     """
+    if context > model.longest_context:
+        raise UsageError(
+            f"A context of {context:,} is longer than the {model.longest_context:,} of {model.name}. "
+            f"Take --context {model.longest_context} or less."
+        )
     check_length(len(symbols), context, "The text to measure")
     n_blocks = min(MOST_BLOCKS, len(symbols) // (context + 1))
     windows = spread_windows(symbols, n_targets, context + 1, np.random.default_rng(seed))

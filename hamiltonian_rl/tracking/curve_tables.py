@@ -109,7 +109,10 @@ def column(cells: Cells, name: str) -> np.ndarray:
         UsageError: A cell is no number.
     """
     place = cells.names.index(name)
-    return np.array([number_in(cells, line, name, row[place]) for line, row in cells.rows])
+    try:
+        return np.array([float(row[place]) for _, row in cells.rows])
+    except ValueError:  # words, or none of what there may be
+        return np.array([number_in(cells, line, name, row[place]) for line, row in cells.rows])
 
 
 class Table:
@@ -137,8 +140,10 @@ class Table:
         return next((by_name[name] for name in names if name in by_name), None)
 
     def tags(self) -> set[str]:
-        """Return the columns that may be a curve's values."""
-        return set(self.names) - {name for kind in (STEPS, SECONDS, WALL_TIMES) if (name := self._named(kind))}
+        """Return the columns that may be a curve's values: those with a name and some cell that is not empty."""
+        others = {name for kind in (STEPS, SECONDS, WALL_TIMES) if (name := self._named(kind))} | {""}
+        rows, places = self._cells.rows, range(len(self.names))
+        return {self.names[place] for place in places if any(row[place].strip() for _, row in rows)} - others
 
     def curve(self, tag: str) -> Curve:
         """Return what a column holds, by the column of steps; rows where its cell is empty are passed over.
@@ -147,11 +152,13 @@ class Table:
             UsageError: There is no such column, or a cell is no number.
         """
         if tag not in self.tags():
-            raise UsageError(f'{self.path} has no column "{tag}". {did_you_mean(tag, self.tags())}')
+            raise UsageError(f'{self.path} has no numbers in a column "{tag}". {did_you_mean(tag, self.tags())}')
+        if self.names.count(tag) > 1:
+            raise UsageError(f'{self.path} has {self.names.count(tag)} columns "{tag}". Rename all but one.')
         place = self.names.index(tag)
         cells = replace(self._cells, rows=[(line, row) for line, row in self._cells.rows if row[place].strip()])
         rows, values = cells.rows, column(cells, tag)
-        steps = np.array([self._step(line, row[self.names.index(self._steps or "")]) for line, row in rows], np.int64)
+        steps = self._whole_steps(rows)
         clock, seconds = "no times: the table has no column of seconds", np.full(len(rows), np.nan)
         for kind in (SECONDS, WALL_TIMES):
             name = self._named(kind)
@@ -161,6 +168,16 @@ class Table:
                 clock = f'seconds from the column "{name}"'
                 break
         return ordered(steps, values, seconds, clock, [*self.notes])
+
+    def _whole_steps(self, rows: list[tuple[int, list[str]]]) -> np.ndarray:
+        place = self.names.index(self._steps or "")
+        try:
+            steps = np.array([float(row[place]) for _, row in rows])
+            if ((steps == np.round(steps)) & (np.abs(steps) < 2**53)).all():
+                return steps.astype(np.int64)
+        except ValueError:
+            pass  # the first that is wrong is named below
+        return np.array([self._step(line, row[place]) for line, row in rows], np.int64)
 
     def _step(self, line: int, text: str) -> int:
         value = number_in(self._cells, line, self._steps or "", text or "nan")

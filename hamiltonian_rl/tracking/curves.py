@@ -199,9 +199,9 @@ class RunLog:
 def ordered(steps: np.ndarray, values: np.ndarray, seconds: np.ndarray, clock: str, notes: list[str]) -> Curve:
     """Return a curve with increasing steps; of several writes of a step the last one counts, and that is noted."""
     order = np.argsort(steps, kind="stable")
-    last = np.append(np.diff(steps[order]) != 0, True) if len(order) else np.empty(0, bool)
+    last = np.append(steps[order][1:] != steps[order][:-1], True) if len(order) else np.empty(0, bool)
     said = list(notes)
-    if not (np.diff(steps) > 0).all():
+    if not (steps[1:] > steps[:-1]).all():  # their difference may be beyond 64 bits
         again = len(steps) - int(last.sum())
         what = (
             f"{again:,} points were written again later; the last write of a step counts"

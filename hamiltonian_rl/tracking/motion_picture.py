@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from hamiltonian_rl.principles.kinematics.infimum import Limit
 from hamiltonian_rl.principles.kinematics.motion import Motion
 from hamiltonian_rl.principles.kinematics.noise import grouped
-from hamiltonian_rl.tracking.pictures import COLORS, DASHES
+from hamiltonian_rl.tracking.pictures import COLORS, DASHES, plain
 
 MOST_NAMED, MOST_DRAWN = 12, 5000
 Drawn = tuple[np.ndarray, np.ndarray, Motion | None, Limit | None]
@@ -30,7 +30,7 @@ def kinematics_picture(runs: dict[str, Drawn], tag: str, threshold: float | None
         style: Any = {"color": COLORS[index % len(COLORS)], "ls": DASHES[index // len(COLORS) % len(DASHES)]}
         measured = grouped(steps, values, MOST_DRAWN)
         top.plot(*measured, ".", color=style["color"], ms=3, alpha=0.5)
-        top.plot([], [], label=name if index < MOST_NAMED else None, **style)
+        top.plot([], [], label=plain(name) if index < MOST_NAMED else None, **style)
         if motion is None:
             continue
         for axes, part in ((top, "value"), (middle, "velocity"), (bottom, "acceleration")):
@@ -51,7 +51,7 @@ def kinematics_picture(runs: dict[str, Drawn], tag: str, threshold: float | None
         axes.axhline(0.0, color="0.3", lw=0.8)
         lines = [getattr(motion, part) for _, _, motion, _ in runs.values() if motion is not None]
         _focus(axes, np.concatenate([np.zeros(1), *lines]))
-    top.set(ylabel=tag, title="points: measured; lines: smooth, bands of 95 %; dotted: fitted limit")
+    top.set(ylabel=plain(tag), title="points: measured; lines: smooth, bands of 95 %; dotted: fitted limit")
     top.title.set_fontsize("small")
     middle.set(ylabel="velocity (per step)")
     bottom.set(ylabel="acceleration (per step²)", xlabel="step")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,29 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator
 
+from hamiltonian_rl.files import atomic_write
 from hamiltonian_rl.principles.information import InformationCurve
 
 LEAST_SPAN, NOTHING = 1e-2, 1e-6  # of an axis: relative to what it shows, and absolute; below it is rounding
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # told apart with every color vision
 DASHES = ("-", "--", "-.", ":")  # and without any
 LARGEST_LABELLED = 400  # cells of a map that still have room for a sign
+
+
+def plain(name: str) -> str:
+    """Return a name of a user's as matplotlib shows it as it is: a dollar would begin a formula, ``_`` hide a label."""
+    return f"{' ' if name.startswith('_') else ''}{name}".replace("$", r"\$")
+
+
+def save_picture(picture: Figure, path: Path) -> None:
+    """Write a picture whole or not at all.
+
+    Raises:
+        RunStorageError: It cannot be written.
+    """
+    with atomic_write(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it
+        picture.savefig(file, format="png", dpi=120)
 
 
 def value_picture(

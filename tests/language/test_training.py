@@ -21,15 +21,6 @@ def unheard(text):
     pass
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    """What a Markov chain of order two says, in letters: a text whose every entropy is known."""
-    symbols = SOURCES["markov"]().sample(1, 60_000, np.random.default_rng(0))[0]
-    path = tmp_path_factory.mktemp("text") / "chain.txt"
-    path.write_bytes(bytes((symbols + ord("a")).astype(np.uint8)))
-    return path
-
-
 def config_of(text, **others):
     small = {"context": 8, "width": 16, "heads": 2, "layers": 1, "batch": 8, "steps": 24, "warmup": 4}
     return LanguageConfig(text=str(text), **small | others)

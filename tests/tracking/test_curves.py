@@ -174,6 +174,11 @@ def test_of_two_writes_of_a_step_the_later_counts_and_disorder_is_said(tmp_path)
     assert curve.notes == ("1 points were written again later; the last write of a step counts.",)
 
 
+def test_steps_farther_apart_than_64_bits_hold_are_in_order(tmp_path):
+    points = [(-(2**62), 1.0, 101.0), (2**62, 2.0, 102.0)]
+    assert RunLog([written(tmp_path / "events.out.tfevents.1", points)]).curve("loss").notes == ()
+
+
 def test_an_unknown_tag_is_refused_with_the_nearest(tmp_path):
     log = RunLog([written(tmp_path / "events.out.tfevents.1", [(1, 1.0, 101.0)])])
     with pytest.raises(UsageError, match='Did you mean "loss"'):

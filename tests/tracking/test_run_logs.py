@@ -93,6 +93,16 @@ def test_cells_that_other_marks_separate_are_refused_with_the_reason(table, mark
         Table(table(f"step{mark}value\n1{mark}2\n"))
 
 
+def test_columns_without_a_name_or_a_number_are_no_tags(table):
+    assert Table(table(",step,loss,void\n0,1,2,\n1,2,3,\n")).tags() == {"loss"}
+    assert Table(table("step,loss,\n1,2,\n")).tags() == {"loss"}
+
+
+def test_of_two_columns_of_a_name_none_is_taken(table):
+    with pytest.raises(UsageError, match='has 2 columns "loss"'):
+        Table(table("step,loss,loss\n1,2,3\n")).curve("loss")
+
+
 def test_a_column_that_is_not_there_is_refused_with_the_nearest(table):
     with pytest.raises(UsageError, match='Did you mean "value"'):
         Table(table("step,value\n1,2\n")).curve("valu")

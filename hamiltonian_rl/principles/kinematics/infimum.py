@@ -119,9 +119,10 @@ def _profile(shapes: np.ndarray, values: np.ndarray) -> _Profile:
     mean_shape, mean_value = shapes.mean(axis=1), float(values.mean())
     bent, moved = shapes - mean_shape[:, None], values - mean_value
     spread = (bent**2).sum(axis=1)
-    slopes = bent @ moved / spread
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a shape that is flat at these places: no slope, NaN
+        slopes = bent @ moved / spread
+        variances = 1.0 / len(values) + mean_shape**2 / spread
     squares = ((moved - slopes[:, None] * bent) ** 2).sum(axis=1)
-    variances = 1.0 / len(values) + mean_shape**2 / spread
     return _Profile(
         mean_value - slopes * mean_shape, squares, variances, slopes, (shapes @ values) / shapes.sum(axis=1)
     )

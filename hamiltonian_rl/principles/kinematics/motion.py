@@ -71,7 +71,7 @@ def motion_of(places: np.ndarray, values: np.ndarray) -> Motion:
         values: ``y``, finite, shape ``(N,)``.
 
     Raises:
-        UsageError: There are too few points.
+        UsageError: There are too few points, or some are too close together, for what they span, to be told apart.
 
     Example:
         >>> t = np.arange(20.0)
@@ -84,11 +84,17 @@ def motion_of(places: np.ndarray, values: np.ndarray) -> Motion:
     places, values = grouped(np.asarray(places, float), np.asarray(values, float))
     n, scale = len(places), float(places[-1] - places[0])
     unit = (places - places[0]) / scale
+    if not (np.diff(unit) > 0.0).all() or not (_reaches(unit, 2) > 0.0).all():
+        raise UsageError(
+            f"Steps from {places[0]:.6g} to {places[-1]:.6g} hold some that are too close together to be told apart at "
+            "that scale. Leave out those that are far from the others."
+        )
     window = _best_window(unit, values)
     rows = _local_rows(unit, window, -1, DEGREE + 1)
     noise = noise_of(rows[:, 0], values)
     correlation = noise.correlation(n)
-    fitted = rows @ values  # value, slope, half the curvature
+    fitted = rows @ (values - values[0])  # value, slope, half the curvature; of what stands still they are 0
+    fitted[:, 0] += values[0]
     errors = noise.sigma * np.sqrt(np.maximum(np.einsum("itj,jk,itk->it", rows, correlation, rows, optimize=True), 0.0))
     units = 1.0 / np.array([1.0, scale, scale**2])
     fitted, errors = fitted * units * [1.0, 1.0, 2.0], errors * units * [1.0, 1.0, 2.0]

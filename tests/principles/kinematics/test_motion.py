@@ -35,6 +35,25 @@ def test_a_parabola_has_its_velocity_and_acceleration_exactly(places):
     assert motion.noise.sigma == pytest.approx(0.0, abs=1e-8 * scale**2)
 
 
+def test_what_stands_still_has_no_velocity_not_even_of_rounding():
+    motion = motion_of(T, np.full(len(T), 499.7))
+    assert (motion.velocity == 0.0).all()
+    assert (motion.acceleration == 0.0).all()
+    assert (motion.value == 499.7).all()
+
+
+def test_places_that_floats_cannot_tell_apart_are_refused():
+    with pytest.raises(UsageError, match="too close together"):
+        motion_of(np.array([-(2.0**62), *range(10), 2.0**62]), np.arange(12.0))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_limit_is_fitted_without_a_warning_where_no_power_bends():
+    places = 2.0**60 + 256.0 * np.arange(20)
+    limit = limit_of(motion_of(places, 1.0 + np.exp(-np.arange(20) / 3.0)), rises=False)
+    assert limit.lower <= 1.0 <= limit.upper
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_intervals_of_velocity_and_acceleration_hold_the_true_ones_whether_or_not_noise_remembers(rho):
     y, v, a = (2.0 * (-4.0) ** k * np.exp(-4.0 * UNIT) for k in range(3))
