@@ -10,7 +10,7 @@ import numpy as np
 from hamiltonian_rl.control_report import costates_of, numbers
 from hamiltonian_rl.control_solving import ControlOptimum
 from hamiltonian_rl.files import atomic_write
-from hamiltonian_rl.tracking.pictures import Panel, phase_picture, trajectory_picture
+from hamiltonian_rl.tracking.pictures import Panel, phase_picture, save_picture, trajectory_picture
 from hamiltonian_rl.tracking.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def keep_control_optimum(optimum: ControlOptimum, folder: RunFolder) -> list[str
         np.savez(file, **cast(Any, _arrays(optimum)))
     pictures = control_pictures(optimum)
     for name, picture in pictures.items():
-        with atomic_write(folder.path / name) as file:
-            picture.savefig(file, format="png", dpi=120)
+        save_picture(picture, folder.path / name)
     folder.write_result(
         {
             "return": float(solution.value[0]),

@@ -194,8 +194,8 @@ def _keep(
 ) -> None:
     """Write the chosen rows, a picture and how they were found to a run folder."""
     from hamiltonian_rl.design.candidate_file import lines_of, read_header, table_text
-    from hamiltonian_rl.files import atomic_write, write_text
-    from hamiltonian_rl.tracking.pictures import design_picture
+    from hamiltonian_rl.files import write_text
+    from hamiltonian_rl.tracking.pictures import design_picture, save_picture
     from hamiltonian_rl.tracking.run_folder import RunFolder
 
     indices = chosen.indices.tolist()
@@ -208,8 +208,7 @@ def _keep(
     write_text(folder.path / "design.csv", table_text([where, *header], numbered))
     worth = {"random": chosen.random_value, "greedy": chosen.greedy_value, "chosen": chosen.value}
     picture = design_picture(values, chosen.indices, worth, chosen.lower_bound, config["criterion"])
-    with atomic_write(folder.path / "design.png") as file:
-        picture.savefig(file, format="png", dpi=120)
+    save_picture(picture, folder.path / "design.png")
     values_found = {"criterion": chosen.value, "lower_bound": chosen.lower_bound}
     values_found |= {"greedy": chosen.greedy_value, "random": chosen.random_value}
     result = {name: value if value != float("inf") else None for name, value in values_found.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from hamiltonian_rl.agents.evaluation import Episodes, mean_and_error
 from hamiltonian_rl.envs.optimum import OptimalReturns, Optimum, optimum_of
 from hamiltonian_rl.errors import RunStorageError
-from hamiltonian_rl.files import atomic_write, write_text
+from hamiltonian_rl.files import write_text
 from hamiltonian_rl.inspection import OpenedModel
 
 WORST = 5  # start states that are printed
@@ -126,7 +126,7 @@ class Regrets:
         Raises:
             RunStorageError: Something cannot be written.
         """
-        from hamiltonian_rl.tracking.pictures import regret_picture  # matplotlib takes a second to load
+        from hamiltonian_rl.tracking.pictures import regret_picture, save_picture  # matplotlib takes a second to load
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -152,8 +152,7 @@ class Regrets:
         write_text(folder / "regret.json", json.dumps(summary, indent=2) + "\n")
         plane = (self.states, (self.state_names[0], self.state_names[1])) if self.states.shape[1] == 2 else None
         picture = regret_picture(self.returns, self.optimum.value, self.optimum.error, plane, title)
-        with atomic_write(folder / "regret.png") as file:
-            picture.savefig(file, format="png", dpi=120)
+        save_picture(picture, folder / "regret.png")
 
 
 def certified(optimum: OptimalReturns) -> str:

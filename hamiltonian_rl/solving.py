@@ -255,7 +255,7 @@ def keep_optimum(optimum: SolvedEnv, folder: RunFolder) -> None:
     Raises:
         RunStorageError: The folder cannot be written.
     """
-    from hamiltonian_rl.tracking.pictures import value_picture
+    from hamiltonian_rl.tracking.pictures import save_picture, value_picture
     from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
 
     solution, mdp = optimum.solution, optimum.mdp
@@ -279,8 +279,7 @@ def keep_optimum(optimum: SolvedEnv, folder: RunFolder) -> None:
     picture = value_picture(
         optimum.shown_value, optimum.shape, optimum.arrows(), title, f"optimal value ({optimum.what})"
     )
-    with atomic_write(folder.path / "value.png") as file:
-        picture.savefig(file, format="png", dpi=120)
+    save_picture(picture, folder.path / "value.png")
     sink = TensorBoardSink(folder.path)
     sink.write({f"optimality/{optimum.what}": value, "optimality/value": Figure(picture)}, 0)
     sink.close()

@@ -11,8 +11,8 @@ import numpy as np
 
 from hamiltonian_rl.comparison.estimates import mean_curve
 from hamiltonian_rl.comparison.report import MILESTONES, Report, explanation, markdown_table, tables
-from hamiltonian_rl.files import atomic_write, write_text
-from hamiltonian_rl.tracking.pictures import LearningCurve, learning_picture
+from hamiltonian_rl.files import write_text
+from hamiltonian_rl.tracking.pictures import LearningCurve, learning_picture, save_picture
 from hamiltonian_rl.tracking.run_folder import file_name
 from hamiltonian_rl.tracking.tensorboard import TensorBoardSink
 
@@ -69,8 +69,7 @@ def write_report(report: Report) -> None:
     if report.optima:
         levels["optimum, computed"] = float(np.mean([optimum.value for optimum in report.optima.values()]))
     picture = learning_picture(curves, levels, title)
-    with atomic_write(folder / "comparison.png") as file:
-        picture.savefig(file, format="png", dpi=120)
+    save_picture(picture, folder / "comparison.png")
     _write_events(report, curves)
 
 

@@ -372,7 +372,7 @@ def design_picture(
     """
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    names, columns = list(values), list(values.values())
+    names, columns = [plain(name) for name in values], list(values.values())
     across, up = (columns[0], columns[1]) if len(columns) > 1 else (np.arange(len(columns[0])), columns[0])
     shown = np.random.default_rng(0).permutation(len(up))[:5000]  # more are a blot
     left.scatter(across[shown], up[shown], s=6, color="0.7", label=f"candidates ({len(up):,})")

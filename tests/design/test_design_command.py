@@ -144,3 +144,10 @@ def test_terms_are_products_of_powers():
     np.testing.assert_array_equal(model_columns(terms, values), [[1, 2, 5, 20, 4], [1, 3, 7, 63, 9]])
     with pytest.raises(UsageError, match=r"term a:b b twice"):
         parse_model("a:b b + b b:a", list(values))
+
+
+def test_names_that_matplotlib_would_take_for_formulas_are_names(hrl, file, tmp_path):
+    path = file("price ($),c_$x{$\n1,2\n2,1\n3,5\n4,4\n")
+    outcome = hrl("design", path, "--rows", 3, "--run-dir", tmp_path / "runs")
+    assert outcome.code == 0, outcome.err
+    assert (run_of(tmp_path)[0] / "design.png").stat().st_size > 5000
