@@ -85,12 +85,14 @@ def _design(
 
     from hamiltonian_rl.design import choose_rows, design_task
     from hamiltonian_rl.design.candidate_file import count_duplicates, read_columns, read_header
-    from hamiltonian_rl.design.model_terms import model_columns, parse_model
+    from hamiltonian_rl.design.model_terms import every_column, model_columns, parse_model
 
     with work_shown() as show:
         show(f"reading {candidates}")
         names, _ = read_header(candidates)
-        terms = parse_model(model if model is not None else " + ".join(["1", *names]), names)
+        if model is None:
+            _refuse_nameless(candidates, names)
+        terms = every_column(names) if model is None else parse_model(model, names)
         used = sorted({column for term in terms for column, _ in term.powers}, key=names.index) or names[:1]
         values = read_columns(candidates, used)
         _refuse_constants(terms, values)
@@ -125,6 +127,15 @@ def _design(
     config |= {"include": [str(path) for path in include]} if include else {}
     config |= {} if starts is None else {"starts": starts}
     _keep(chosen, candidates, values, config, run_dir)
+
+
+def _refuse_nameless(path: Path, names: list[str]) -> None:
+    """Refuse a column without a name, which the model of every column could not name."""
+    if not all(names):
+        model = " + ".join(["1", *filter(None, names)])
+        raise UsageError(
+            f'Column {names.index("") + 1} of {path} has no name. Give it one, or leave it out: --model "{model}".'
+        )
 
 
 def _refuse_constants(terms: tuple[Term, ...], values: dict[str, np.ndarray]) -> None:

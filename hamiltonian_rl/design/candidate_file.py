@@ -44,7 +44,8 @@ def read_columns(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
     """Return columns of numbers by their names, each of shape ``(N,)``.
 
     Raises:
-        UsageError: There is no such column, no candidate, or a cell that holds no finite number.
+        UsageError: There is no such column, no candidate, a row with more cells than there are names, or a cell that
+            holds no finite number.
     """
     names, delimiter = read_header(path)
     for name in wanted:
@@ -63,6 +64,12 @@ def read_columns(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
         table = None
     if table is None or not np.isfinite(table).all():
         raise UsageError(_bad_cell(path, names, places))
+    for i, cells in enumerate(_rows(path)):  # a decimal comma, or a row's name that has none, shifts the columns
+        if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
+            raise UsageError(
+                f"Row {i + 1} of {path} has {len(cells)} cells; expected {len(names)}. Write numbers with a point, and "
+                "a name for each column."
+            )
     return {name: np.ascontiguousarray(table[:, j]) for j, name in enumerate(wanted)}
 
 

@@ -50,6 +50,16 @@ def parse_model(text: str, columns: Sequence[str]) -> tuple[Term, ...]:
     return terms
 
 
+def every_column(columns: Sequence[str]) -> tuple[Term, ...]:
+    """Return the terms of an intercept and every column, whatever signs its name holds.
+
+    Example:
+        >>> [term.name for term in every_column(["a", "x:y"])]
+        ['1', 'a', 'x:y']
+    """
+    return (Term(()), *(Term(((column, 1),)) for column in columns))
+
+
 def _term(part: str, text: str, columns: Sequence[str]) -> Term:
     if part == "1":
         return Term(())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -37,7 +40,6 @@ class Design:
         value: The criterion.
         lower_bound: No choice of n rows is below it, certified; zero where it was not asked for.
         greedy_value: What greedy alone reaches.
-        random_value: The median of a hundred random choices; infinite where most determine nothing.
         weights: Of the relaxation, n in total, shape ``(N,)``; empty where the bound was not asked for.
         status: How the search ended.
     """
@@ -46,9 +48,14 @@ class Design:
     value: float
     lower_bound: float
     greedy_value: float
-    random_value: float
     weights: np.ndarray
     status: DesignStatus
+    _by_chance: Callable[[], float] = field(repr=False)
+
+    @cached_property
+    def random_value(self) -> float:
+        """The median criterion of a hundred random choices, infinite where most determine nothing; drawn when asked."""
+        return self._by_chance()
 
     @property
     def gap(self) -> float:
@@ -78,7 +85,7 @@ def choose_rows(
         progress: Is told what is being done.
 
     Raises:
-        UsageError: No start leads to a design that determines all parameters.
+        UsageError: No start leads to a design that determines all parameters; or an argument is none.
 
     Example:
         >>> x = np.linspace(-1.0, 1.0, 21)
@@ -94,23 +101,20 @@ def choose_rows(
         n_starts = STARTS_OF_FEW if n_candidates <= FEW else STARTS
     if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer) or n_starts < 1:
         raise UsageError(f"n_starts = {n_starts!r}; expected a whole number from 1 up.")
-    generator = np.random.default_rng(random_state)
+    try:
+        generator = np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"random_state = {random_state!r}: {error}. Give a whole number from 0 up, a Generator or None."
+        ) from None
     working = np.arange(n_candidates)
     if n_candidates > WORKING:
         working = _promising(task, generator, tol, progress)
     part = task if len(working) == n_candidates else task.among(working)
     rows, greedy_value, value, settled = _best_start(part, n_starts, generator, progress)
     rows = working[rows]
-    while part is not task and np.isfinite(value):
-        missed = Search(task).better(rows, progress)
-        if not len(missed):
-            break
-        working = np.union1d(working, missed)
-        found = Search(task.among(working)).exchange(np.searchsorted(working, rows), progress)
-        if not found[1] < value:  # but for rounding
-            settled = False
-            break
-        rows, value, settled = working[found[0]], *found[1:]
+    if part is not task and np.isfinite(value):
+        rows, value, settled = _settled_among_all(task, working, (rows, value, settled), progress)
     if not np.isfinite(value):
         raise UsageError(
             f"No choice of {task.n_rows} rows was found that determines all {len(task.target)} parameters. Choose more "
@@ -121,8 +125,8 @@ def choose_rows(
     status = DesignStatus.LOCAL_OPTIMUM if settled else DesignStatus.MAX_PASSES
     status = DesignStatus.OPTIMAL if value - lower <= tol * value else status
     weights = np.empty(0) if relaxed is None else relaxed.weights
-    by_chance = random_value(task, generator)
-    return Design(np.sort(rows), value, lower, greedy_value, by_chance, weights, status)
+    by_chance = partial(random_value, task, deepcopy(generator))  # of a caller's own no more is drawn, whenever asked
+    return Design(np.sort(rows), value, lower, greedy_value, weights, status, by_chance)
 
 
 def random_value(task: DesignTask, generator: np.random.Generator) -> float:
@@ -159,6 +163,23 @@ def _best_start(
             break
     assert best is not None
     return best[0], greedy_value, best[1], best[2]
+
+
+def _settled_among_all(
+    task: DesignTask, working: np.ndarray, best: tuple[np.ndarray, float, bool], progress: Progress
+) -> tuple[np.ndarray, float, bool]:
+    """Look at all candidates, add those that improve to the working ones, and swap, until no candidate improves.
+
+    Takes and returns rows, their value, and whether they are a local optimum.
+    """
+    rows, value, settled = best
+    while len(missed := Search(task).better(rows, progress)):
+        working = np.union1d(working, missed)
+        found = Search(task.among(working)).exchange(np.searchsorted(working, rows), progress)
+        if not found[1] < value:  # but for rounding
+            return rows, value, False
+        rows, value, settled = working[found[0]], *found[1:]
+    return rows, value, settled
 
 
 def _promising(task: DesignTask, generator: np.random.Generator, tol: float, progress: Progress) -> np.ndarray:

@@ -106,10 +106,12 @@ def design_task(
         UsageError: What is wrong, and what to change.
     """
     check_criterion(criterion)
+    if not isinstance(repeat, bool | np.bool_):
+        raise UsageError(f"repeat = {repeat!r}; expected True or False.")
     rows = _matrix("candidates", candidates)
     n_candidates, p = rows.shape
     fixed_rows = np.empty((0, p)) if include is None else _matrix("include", include, p)
-    known = _symmetric("prior", np.eye(p) * prior if np.ndim(prior) == 0 else prior, p)
+    known = _symmetric("prior", np.diag([prior] * p) if np.ndim(prior) == 0 else prior, p)
     _check_counts(n_rows, n_candidates, p, len(fixed_rows), bool(known.any()), repeat)
     if target is not None and criterion != "I":
         raise UsageError(f'A target is given, which criterion "{criterion}" does not have; take criterion "I".')
@@ -125,6 +127,9 @@ def design_task(
                 f"{name} is of size {size:.0e}; the criterion, in its units, would be no number that double precision "
                 f"holds. Take units in which it is between {1.0 / LARGEST_SCALE:.0e} and {LARGEST_SCALE:.0e}."
             )
+    asked = None if target is None else _symmetric("target", target, p)
+    if asked is not None and not asked.any():
+        raise UsageError("target is zero: no prediction is wanted anywhere. Give E[xxᵀ] of where some are.")
     triangle = _triangle(rows, lengths)
     _check_collinear(triangle, names)
     transform = solve_triangular(triangle, np.eye(p)) * np.sqrt(n_candidates) / lengths[:, None]
@@ -134,19 +139,36 @@ def design_task(
     wanted = np.eye(p)
     if criterion == "A":
         wanted = transform.T @ transform
-    elif criterion == "I" and target is not None:
-        wanted = transform.T @ _symmetric("target", target, p) @ transform
+    elif asked is not None:
+        wanted = transform.T @ asked @ transform
     included = fixed_rows @ transform
     fixed = included.T @ included + transform.T @ known @ transform
+    if not np.abs(fixed).max() <= LARGEST_SCALE:
+        raise UsageError(
+            f"Prior and included rows say {np.abs(fixed).max():.0e} times as much as a candidate, so that no candidate "
+            f"matters. Take such as say less than {LARGEST_SCALE:.0e} times as much."
+        )
     return DesignTask(columns, n_rows, criterion, wanted, fixed, repeat, transform)
+
+
+def _numbers(name: str, given: object) -> np.ndarray:
+    """Return an array of real numbers as floats; what is masked is nan."""
+    try:
+        if np.iscomplexobj(given):
+            raise UsageError(f"{name} holds complex numbers. Expected a table of real ones.")
+        if isinstance(given, np.ma.MaskedArray):
+            given = given.astype(float).filled(np.nan)
+        return np.asarray(given, dtype=float)
+    except UsageError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of a tensor with a gradient
+        reason = str(error).rstrip(".")
+        raise UsageError(f"{name} holds what is no number: {reason}. Expected a table of numbers.") from None
 
 
 def _matrix(name: str, given: np.ndarray, width: int | None = None) -> np.ndarray:
     """Return a table of numbers as floats."""
-    try:
-        rows = np.asarray(given, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} holds what is no number: {error}. Expected a table of numbers.") from None
+    rows = _numbers(name, given)
     if rows.ndim != 2 or 0 in rows.shape:
         raise UsageError(f"{name} has shape {rows.shape}; expected (rows, columns), one of each at least.")
     if width is not None and rows.shape[1] != width:
@@ -160,7 +182,7 @@ def _matrix(name: str, given: np.ndarray, width: int | None = None) -> np.ndarra
 
 
 def _symmetric(name: str, given: np.ndarray | float, p: int) -> np.ndarray:
-    matrix = np.asarray(given, dtype=float)
+    matrix = _numbers(name, given)
     if matrix.shape != (p, p) or not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
         raise UsageError(f"{name} has shape {matrix.shape}; expected a symmetric matrix of {p} x {p} finite numbers.")
     least = float(np.linalg.eigvalsh(matrix)[0])

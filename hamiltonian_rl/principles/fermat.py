@@ -159,7 +159,7 @@ def tight_frame(n_rows: int, n_columns: int) -> np.ndarray:
         Shape ``(n, p)``.
 
     Raises:
-        UsageError: ``n < p``, or ``p < 1``.
+        UsageError: ``n < p``, or ``p < 1``, or one is no whole number.
 
     Reference:
         Goyal, Kovačević and Kelner (2001), "Quantized frame expansions with erasures", section 2.
@@ -170,6 +170,8 @@ def tight_frame(n_rows: int, n_columns: int) -> np.ndarray:
         True
     """
     n, p = n_rows, n_columns
+    if not (isinstance(n, int | np.integer) and isinstance(p, int | np.integer)):
+        raise UsageError(f"A tight frame of {n!r} rows and {p!r} columns: expected two whole numbers.")
     if not n >= p >= 1:
         raise UsageError(f"There is no tight frame of {n} rows and {p} columns; expected at least as many rows.")
     k = np.arange(n)

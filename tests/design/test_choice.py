@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from hamiltonian_rl.design import AOptimalDesign, DesignStatus, choose_rows, design_task
 from hamiltonian_rl.design.relaxation import certify
@@ -185,6 +186,15 @@ def test_the_same_seed_chooses_the_same_rows():
     assert one.tolist() == other.tolist()
 
 
+def test_random_choices_are_drawn_when_asked_for_and_never_from_the_caller_s_generator():
+    """Any three corners of a square are worth 3/2, whichever chance takes."""
+    generator = np.random.default_rng(3)
+    design = choose_rows(design_task(factorial(2), 3), random_state=generator)
+    before = generator.bit_generator.state
+    assert design.random_value == pytest.approx(1.5, rel=1e-12)
+    assert generator.bit_generator.state == before
+
+
 @pytest.mark.parametrize("criterion", ["A", "D"])
 def test_a_look_at_all_candidates_finds_the_best_swap_of_each_row(criterion, monkeypatch):
     monkeypatch.setattr("hamiltonian_rl.design.search.TOGETHER", 2)
@@ -229,7 +239,18 @@ ROWS = unit_rows_at_random(10, 3, 0)
         (ROWS, {"prior": np.ones((2, 2))}, "3 x 3"),
         (ROWS, {"target": np.eye(3)}, 'take criterion "I"'),
         (ROWS, {"criterion": "I", "target": np.eye(2)}, "3 x 3"),
+        (ROWS, {"prior": np.inf}, "finite numbers"),
+        (ROWS, {"prior": 1e300}, "no candidate matters"),
+        (ROWS, {"prior": None}, "finite numbers"),
+        (ROWS, {"prior": "much"}, "prior holds what is no number"),
+        (ROWS, {"repeat": "no"}, "repeat = 'no'"),
+        (ROWS, {"criterion": "I", "target": np.zeros((3, 3))}, "target is zero"),
+        (ROWS, {"criterion": "I", "target": [[1, 2], [3]]}, "target holds what is no number"),
+        (ROWS + 1j, {}, "complex"),
+        (np.ma.masked_greater(ROWS, 0.5), {}, "holds nan"),
         (ROWS, {"n_starts": 0}, "n_starts"),
+        (ROWS, {"random_state": -1}, "random_state = -1"),
+        (ROWS, {"random_state": "one"}, "random_state = 'one'"),
         (np.c_[ROWS, ROWS[:, 0] + 2 * ROWS[:, 2]], {"n_rows": 5}, "combination of column 0, column 2"),
         (np.c_[ROWS, np.zeros(10)], {"n_rows": 5}, "column 3 is zero"),
         (np.c_[ROWS, np.ones(10), 3 * np.ones(10)], {"n_rows": 6}, "column 4 is a combination of column 3"),
@@ -246,6 +267,11 @@ def test_candidates_of_which_so_few_determine_nothing_are_told():
     with pytest.raises(UsageError, match="cannot determine 3 parameters"):
         AOptimalDesign(n_rows=2).fit(rows)
     assert AOptimalDesign(n_rows=3, random_state=0).fit(rows).criterion_ == pytest.approx(3.0)
+
+
+def test_a_tensor_with_a_gradient_is_told():
+    with pytest.raises(UsageError, match="detach"):
+        AOptimalDesign(n_rows=4).fit(torch.tensor(ROWS, requires_grad=True))
 
 
 def test_included_rows_of_another_width_are_told():

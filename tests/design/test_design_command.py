@@ -98,6 +98,13 @@ def test_without_a_model_there_are_an_intercept_and_every_column(hrl, file, tmp_
     assert "1 candidates equal an earlier one" in outcome.out
 
 
+def test_names_that_look_like_terms_are_columns_where_no_model_is_given(hrl, file, tmp_path):
+    path = file("a+b,x:y\n1,2\n2,1\n3,5\n4,4\n")
+    outcome = hrl("design", path, "--rows", 3, "--run-dir", tmp_path / "runs")
+    assert outcome.code == 0, outcome.err
+    assert "(3 parameters)" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("text", "options", "sentence"),
     [
@@ -110,6 +117,8 @@ def test_without_a_model_there_are_an_intercept_and_every_column(hrl, file, tmp_
         ("a,b\n1,2\n3,\n", (), 'Row 2 of {path} holds "" in column "b"'),
         ("a,b\n1,2\n3,nan\n", (), 'Row 2 of {path} holds "nan" in column "b"'),
         ("a,b\n1,2\n3\n", (), "Row 2 of {path} has 1 cells; expected 2"),
+        ("a,b\n1,2\n3,5,4\n4,1\n", (), "Row 2 of {path} has 3 cells; expected 2"),
+        (",a,b\n0,1,2\n1,3,5\n2,4,1\n", (), 'no name. Give it one, or leave it out: --model "1 + a + b"'),
         ("a,b\n1,7\n2,7\n3,7\n", (), 'Column "b" is 7 in every row'),
         ("a,b\n1,2\n2,4\n3,6\n", (), "b is a combination of a"),
         ("a,b\n1,2\n2,1\n3,5\n", ("--rows", 4), "Choose fewer, or let them repeat: --repeat"),

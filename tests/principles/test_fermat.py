@@ -93,6 +93,8 @@ def test_there_is_a_tight_frame_of_unit_rows_for_every_n_from_p_up(n, p):
 def test_there_is_no_tight_frame_of_fewer_rows_than_columns():
     with pytest.raises(UsageError, match="2 rows and 3 columns"):
         tight_frame(2, 3)
+    with pytest.raises(UsageError, match="whole numbers"):
+        tight_frame(2.5, 2)
 
 
 def test_orthonormal_columns_do_not_make_an_optimal_design_of_unit_rows():
