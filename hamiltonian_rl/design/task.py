@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -151,13 +152,13 @@ def design_task(
     return DesignTask(columns, n_rows, criterion, wanted, fixed, repeat, transform)
 
 
-def _numbers(name: str, given: object) -> np.ndarray:
+def _numbers(name: str, given: Any) -> np.ndarray:
     """Return an array of real numbers as floats; what is masked is nan."""
     try:
         if np.iscomplexobj(given):
             raise UsageError(f"{name} holds complex numbers. Expected a table of real ones.")
         if isinstance(given, np.ma.MaskedArray):
-            given = given.astype(float).filled(np.nan)
+            given = np.ma.filled(np.ma.asarray(given, dtype=float), np.nan)
         return np.asarray(given, dtype=float)
     except UsageError:
         raise
