@@ -27,7 +27,7 @@ from hamiltonian_rl.design import choose_rows, design_task
 from hamiltonian_rl.principles.fermat import criterion_value
 
 SAME = 1e-6  # relative: peers differ by rounding
-STARTS = (1, 2, 5, 10, 20, 50, 100)  # of which the fewest that do as well as the best peer are shown
+STARTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # of which the fewest that do as well as the best peer are shown
 MOST_OF_DOEKIT = 20_000  # candidates times rows: with these it takes a minute
 METHODS = ("sequential", "simple_exchange", "fedorov", "modified_fedorov", "detmax")
 

@@ -50,7 +50,7 @@ def design(
     starts: Annotated[
         int | None,
         typer.Option(
-            metavar="K", min=1, help="Starts of the search.", show_default="100; 10 of more than 2,000 candidates"
+            metavar="K", min=1, help="Starts of the search.", show_default="as many as take two seconds, 10 to 1,000"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of everything random.")] = 0,

@@ -18,7 +18,8 @@ from hamiltonian_rl.errors import UsageError
 
 WORKING = 20_000  # candidates that starts are tried among; of more, those of the largest slopes
 RANDOM_CHOICES, NUMBERS_AT_ONCE = 100, 1_000_000
-FEW, STARTS_OF_FEW, STARTS = 2000, 100, 10  # up to so many candidates a start takes milliseconds
+FEWEST_STARTS, MOST_STARTS = 10, 1000
+WORK_OF_STARTS = 4e8  # candidates times rows times columns, of all starts: about two seconds
 FOUND_OFTEN = 30  # starts that end at the best value; then others will hardly find a better one
 SAME = 1e-9  # relative
 
@@ -77,8 +78,8 @@ def choose_rows(
     Args:
         task: What is asked.
         n_starts: Starts at the most, of which the first is greedy from nothing; the others are random, every other one
-            greedy in its second half. Without it, 100, and 10 where there are more than 2,000 candidates. When thirty
-            have ended at the same best value, no more are tried.
+            greedy in its second half. Without it, as many as take about two seconds, 10 to 1,000. When thirty have
+            ended at the same best value, no more are tried.
         random_state: Seed or generator; None for another choice each time.
         bound: Whether to compute the certified bound and the weights.
         tol: Relative gap that counts as none.
@@ -98,7 +99,7 @@ def choose_rows(
     """
     n_candidates = task.columns.shape[1]
     if n_starts is None:
-        n_starts = STARTS_OF_FEW if n_candidates <= FEW else STARTS
+        n_starts = int(np.clip(WORK_OF_STARTS / (task.columns.size * task.n_rows), FEWEST_STARTS, MOST_STARTS))
     if isinstance(n_starts, bool) or not isinstance(n_starts, int | np.integer) or n_starts < 1:
         raise UsageError(f"n_starts = {n_starts!r}; expected a whole number from 1 up.")
     try:
@@ -208,7 +209,7 @@ class AOptimalDesign:
         prior: Ridge: information there is before any row, times the identity; or a matrix. Above zero, fewer rows
             than columns do.
         repeat: Whether a row may be chosen more than once.
-        n_starts: Starts of the search at the most; without it, 100, and 10 of more than 2,000 candidates.
+        n_starts: Starts of the search at the most; without it, as many as take about two seconds, 10 to 1,000.
         bound: Whether to compute the certified bound.
         random_state: Seed, for the same choice each time.
 
